@@ -1,0 +1,1 @@
+//! Kafka bytes: framing, the guard, codecs of the hot path. Knows nothing of partitions.

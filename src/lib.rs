@@ -1,0 +1,7 @@
+//! Ringlog: a durable message broker that speaks the Apache Kafka protocol.
+//!
+//! The library holds everything but `main`; `README.md` has the code map and the architecture's invariants.
+
+pub mod clock;
+pub mod limits;
+pub mod machine;

@@ -1,0 +1,1 @@
+//! The log: WAL, segments, checkpoints, recovery. Knows nothing of requests, replication or sockets.
