@@ -1,1 +1,26 @@
 //! The log: WAL, segments, checkpoints, recovery. Knows nothing of requests, replication or sockets.
+//!
+//! A `store::Store` is all the storage of one shard: a pure machine that is told of appends and of completed
+//! I/O and says what I/O to do. The hot WAL writes are for the shard's io_uring; everything else is a blocking
+//! `job::Job` over the [`disk::Disk`] seam.
+
+pub mod chunk;
+pub mod disk;
+pub mod wal;
+
+use uuid::Uuid;
+
+/// A partition, by what never changes: the topic's id and the partition's index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionKey {
+    /// The topic's id.
+    pub topic: Uuid,
+    /// The partition's index in its topic.
+    pub partition: i32,
+}
+
+impl std::fmt::Display for PartitionKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}

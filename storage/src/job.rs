@@ -1,0 +1,276 @@
+//! Blocking work of a shard's storage, done on helper threads over the [`Disk`] seam.
+
+use crate::batch::{HEADER_BYTES, peek};
+use crate::chunk::AlignedBuffer;
+use crate::disk::{BLOCK, Disk, File, Open, is_full, make_dirs_durably, parent, remove_tree, replace_file};
+use crate::index::SegmentIndex;
+pub(crate) use crate::partition::Piece;
+use crate::wal::writer::FileRequest;
+use hashbrown::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Number of a job that is out.
+pub type JobId = u64;
+
+/// One piece of blocking work.
+pub struct Job(pub(crate) Work);
+
+pub(crate) enum Work {
+    /// Make (if fresh) and head a WAL file.
+    PrepareWal { path: String, request: FileRequest },
+    /// Write blocks of a segment, reserving `reserved..allocate` first.
+    Write { path: String, make_dir: bool, pieces: Vec<Piece>, reserved: u64, allocate: u64 },
+    /// Cut a segment to its length, sync it, write its index.
+    Seal { log: String, idx: String, base: i64, bytes: u64, index: SegmentIndex, indexed_from: u64 },
+    /// Sync segment files, then folders in the order given.
+    Sync { files: Vec<String>, dirs: Vec<String> },
+    /// Put a checkpoint in place, then remove those it replaces.
+    Checkpoint { path: String, bytes: Vec<u8>, remove: Vec<String> },
+    /// Remove files one by one.
+    Remove { files: Vec<String> },
+    /// Remove a partition's folder, and its topic's if that is empty then.
+    RemovePartition { dir: String },
+    /// Read the first `len` bytes of the block at `position`.
+    ReadBlock { path: String, position: u64, len: usize },
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Job {
+    /// What it does, for logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.0 {
+            Work::PrepareWal { .. } => "prepare WAL file",
+            Work::Write { .. } => "write segment",
+            Work::Seal { .. } => "seal segment",
+            Work::Sync { .. } => "sync segments",
+            Work::Checkpoint { .. } => "write checkpoint",
+            Work::Remove { .. } => "remove segments",
+            Work::RemovePartition { .. } => "remove partition",
+            Work::ReadBlock { .. } => "read block",
+        }
+    }
+}
+
+/// What a job gives back.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// It is done.
+    Done,
+    /// There was no room; nothing may be assumed of what it wrote. It is tried again later.
+    Full,
+    /// The bytes that were to be read.
+    Bytes(Vec<u8>),
+}
+
+/// Handles of files being written, so that a job need not open its file each time. Used on helper threads only.
+pub struct Files {
+    open: Mutex<Handles>,
+    limit: usize,
+}
+
+#[derive(Default)]
+struct Handles {
+    by_path: HashMap<String, (Arc<dyn File>, u64), foldhash::fast::RandomState>,
+    clock: u64,
+}
+
+impl Files {
+    /// A cache of at most `limit` open files.
+    #[must_use]
+    pub fn new(limit: usize) -> Files {
+        assert!(limit > 0);
+        Files { open: Mutex::default(), limit }
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, Handles> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file, opened for direct writes if it is not open yet.
+    fn get(&self, disk: &dyn Disk, path: &str) -> io::Result<Arc<dyn File>> {
+        let mut handles = self.handles();
+        handles.clock += 1;
+        let clock = handles.clock;
+        if let Some((file, used)) = handles.by_path.get_mut(path) {
+            *used = clock;
+            return Ok(Arc::clone(file));
+        }
+        drop(handles);
+        let file = disk.open(path, Open::Direct)?;
+        let mut handles = self.handles();
+        if handles.by_path.len() >= self.limit {
+            let oldest = handles.by_path.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(path) = oldest.map(|(path, _)| path.clone()) {
+                handles.by_path.remove(&path);
+            }
+        }
+        handles.by_path.insert(path.to_owned(), (Arc::clone(&file), clock));
+        Ok(file)
+    }
+
+    fn forget(&self, path: &str) {
+        self.handles().by_path.remove(path);
+    }
+
+    fn forget_below(&self, dir: &str) {
+        let below = |path: &String| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
+        self.handles().by_path.retain(|path, _| !below(path));
+    }
+}
+
+/// Does a job.
+///
+/// # Errors
+/// Any error but a full disk. It is fatal: what is on the disk is unknowable.
+pub fn run(disk: &dyn Disk, files: &Files, job: Job) -> io::Result<Output> {
+    let name = job.name();
+    match run_work(disk, files, job.0) {
+        Ok(output) => Ok(output),
+        Err(e) if is_full(&e) => Ok(Output::Full),
+        Err(e) => Err(io::Error::new(e.kind(), format!("{name}: {e}"))),
+    }
+}
+
+fn run_work(disk: &dyn Disk, files: &Files, work: Work) -> io::Result<Output> {
+    match work {
+        Work::PrepareWal { path, request } => prepare_wal(disk, &path, &request)?,
+        Work::Write { path, make_dir, pieces, reserved, allocate } => {
+            if make_dir {
+                disk.make_dirs(parent(&path))?;
+            }
+            let file = files.get(disk, &path)?;
+            if allocate > reserved {
+                file.allocate(reserved, allocate)?;
+            }
+            for piece in &pieces {
+                match piece {
+                    Piece::Chunk(position, slice) => file.write_at(*position, slice.as_bytes())?,
+                    Piece::Padded(position, block) => file.write_at(*position, block)?,
+                }
+            }
+        }
+        Work::Seal { log, idx, base, bytes, index, indexed_from } => {
+            seal(disk, files, &log, bytes)?;
+            let index = if indexed_from == 0 { index } else { scan_segment(disk, &log, base, bytes)? };
+            // Derived data: checked by its checksum, built again where it is missing; so it is not synced.
+            disk.open(&idx, Open::Replace)?.write_at(0, &index.encode(bytes))?;
+        }
+        Work::Sync { files: paths, dirs } => {
+            for path in &paths {
+                files.get(disk, path)?.sync().map_err(fatal)?;
+            }
+            for dir in &dirs {
+                disk.sync_dir(dir).map_err(fatal)?;
+            }
+        }
+        Work::Checkpoint { path, bytes, remove } => {
+            replace_file(disk, &path, &bytes)?;
+            remove.iter().try_for_each(|path| remove_if_there(disk, path))?;
+        }
+        Work::Remove { files: paths } => {
+            for path in &paths {
+                files.forget(path);
+                remove_if_there(disk, path)?;
+            }
+        }
+        Work::RemovePartition { dir } => {
+            files.forget_below(&dir);
+            remove_tree(disk, &dir)?;
+            // Fails while other partitions of the topic are still there: the last one takes the folder along.
+            let _ = disk.remove_dir(parent(&dir));
+        }
+        Work::ReadBlock { path, position, len } => {
+            let mut block = AlignedBuffer::zeroed(BLOCK);
+            let read = disk.open(&path, Open::ReadDirect)?.read_at(position, &mut block)?;
+            if read < len {
+                let text = format!("{path}: {read} bytes at {position} where {len} were synced");
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            }
+            return Ok(Output::Bytes(block[..len].to_vec()));
+        }
+    }
+    Ok(Output::Done)
+}
+
+/// A failed sync leaves the disk in an unknown state, whatever its reason: never "full, try again".
+fn fatal(error: io::Error) -> io::Error {
+    io::Error::other(format!("sync: {error}"))
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
+    match disk.remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Makes and heads a WAL file. The zeros and the head are synced before the file is used: a use begins with a
+/// durable use id.
+pub(crate) fn prepare_wal(disk: &dyn Disk, path: &str, request: &FileRequest) -> io::Result<()> {
+    const FILL: usize = 1 << 20;
+    if request.fresh {
+        make_dirs_durably(disk, parent(path))?;
+    }
+    let file = disk.open(path, Open::Direct)?;
+    if request.fresh {
+        let len = request.usage.file_bytes;
+        file.set_len(0)?;
+        file.allocate(0, len)?;
+        let zeros = AlignedBuffer::zeroed(FILL.min(len as usize));
+        let mut at = 0;
+        while at < len {
+            let n = (len - at).min(FILL as u64) as usize;
+            file.write_at(at, &zeros[..n])?;
+            at += n as u64;
+        }
+    }
+    let mut block = AlignedBuffer::zeroed(BLOCK);
+    block.copy_from_slice(&request.usage.encode());
+    file.write_at(0, &block)?;
+    file.sync()?;
+    if request.fresh {
+        disk.sync_dir(parent(path))?;
+    }
+    Ok(())
+}
+
+/// Cuts a segment to its length and syncs it: from now on it may be mapped and is never written again.
+pub(crate) fn seal(disk: &dyn Disk, files: &Files, path: &str, bytes: u64) -> io::Result<()> {
+    let file = files.get(disk, path)?;
+    if file.len()? < bytes {
+        return Err(io::Error::other(format!("{path} is shorter than the {bytes} bytes written to it")));
+    }
+    file.set_len(bytes)?;
+    file.sync().map_err(fatal)?;
+    files.forget(path);
+    Ok(())
+}
+
+/// Builds a segment's index by reading the headers of its batches, up to `bytes`.
+///
+/// # Errors
+/// What the disk says; `InvalidData` where something is no batch.
+pub(crate) fn scan_segment(disk: &dyn Disk, path: &str, base: i64, bytes: u64) -> io::Result<SegmentIndex> {
+    let file = disk.open(path, Open::Read)?;
+    let mut index = SegmentIndex::new(base);
+    let mut at = 0;
+    while at < bytes {
+        let mut header = [0; HEADER_BYTES];
+        let read = file.read_at(at, &mut header)?;
+        let info = peek(&header[..read]).map_err(|e| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{path}: no record batch at {at}: {e}"))
+        })?;
+        let interval = crate::partition::LogSettings::default().index_interval_bytes;
+        index.append(info.base_offset, info.last_offset(), at, info.max_timestamp, info.size, interval);
+        at += info.size as u64;
+    }
+    Ok(index)
+}
+

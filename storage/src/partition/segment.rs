@@ -1,0 +1,63 @@
+//! A segment that is not sealed yet: the one being appended to, or one that was rolled and waits for its last
+//! bytes to be written and synced.
+
+use crate::index::SegmentIndex;
+
+/// See the module's documentation. Positions are bytes in the segment's file.
+pub(crate) struct OpenSegment {
+    /// Offset of its first record; names its file.
+    pub base: i64,
+    /// Offset after its last record.
+    pub end: i64,
+    /// Bytes appended.
+    pub bytes: u64,
+    /// Bytes whose commit is durable: what may be written to the file.
+    pub durable: u64,
+    /// Bytes that are in the file (not necessarily synced).
+    pub written: u64,
+    /// Bytes of it that were in the file when it was last synced.
+    pub synced: u64,
+    /// Bytes for which blocks are reserved.
+    pub allocated: u64,
+    /// Largest record timestamp, -1 while empty.
+    pub max_timestamp: i64,
+    /// Wall clock of the first append of this segment that this process saw, ms.
+    pub first_append_ms: Option<i64>,
+    /// Index of the bytes from `indexed_from` on. What lies before was written by an earlier process and is
+    /// indexed from the file where it is needed.
+    pub index: SegmentIndex,
+    /// See `index`.
+    pub indexed_from: u64,
+    /// The last block was handed out for writing partly filled, up to here: its bytes must be logged before
+    /// the block is written again.
+    pub padded_at: Option<u64>,
+}
+
+impl OpenSegment {
+    /// An empty segment.
+    pub fn new(base: i64) -> OpenSegment {
+        OpenSegment {
+            base,
+            end: base,
+            bytes: 0,
+            durable: 0,
+            written: 0,
+            synced: 0,
+            allocated: 0,
+            max_timestamp: -1,
+            first_append_ms: None,
+            index: SegmentIndex::new(base),
+            indexed_from: 0,
+            padded_at: None,
+        }
+    }
+
+    /// Bytes to have reserved once `to` bytes are written: steps that grow with the file.
+    pub fn allocation_for(&self, to: u64, segment_bytes: u64) -> u64 {
+        const STEP_MIN: u64 = 64 << 10;
+        const STEP_MAX: u64 = 16 << 20;
+        let step = self.allocated.clamp(STEP_MIN, STEP_MAX);
+        let wanted = crate::disk::block_ceil(to.max((self.allocated + step).min(segment_bytes)));
+        if to <= self.allocated { self.allocated } else { wanted }
+    }
+}

@@ -1,0 +1,607 @@
+//! All the storage of one shard: its WAL, its partitions, their segments and checkpoints.
+//!
+//! Contract of [`Store`], a pure machine:
+//! - in: [`open`](Store::open), [`append`](Store::append), [`advance_start`](Store::advance_start),
+//!   [`delete`](Store::delete); completions by [`commit_written`](Store::commit_written) and
+//!   [`job_done`](Store::job_done); time by [`tick`](Store::tick);
+//! - out: commits to write ([`next_commit`](Store::next_commit)), blocking jobs ([`next_job`](Store::next_job)),
+//!   events ([`next_event`](Store::next_event)), the [`next_deadline`](Store::next_deadline);
+//! - [`check`](Store::check) asserts every invariant.
+//!
+//! Commits and jobs may complete in any order. A job that returns an error must stop the process: what is on the
+//! disk is unknowable. Write-ahead: no byte reaches a segment before its commit is durable, nothing is removed
+//! before the frame that says so is durable, no WAL file is used again before all it holds is in synced segments
+//! and in a checkpoint.
+
+mod cycle;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use crate::PartitionKey;
+use crate::batch::{BatchInfo, Checked};
+use crate::checkpoint::PartitionState;
+use crate::job::{Job, JobId, Output, Work};
+use crate::layout;
+pub use crate::partition::{Appended, LogSettings, TailRead};
+use crate::partition::{FlushStep, PartitionLog};
+use crate::producer;
+use crate::wal::Lsn;
+use crate::wal::format::{FileUse, Frame};
+use crate::wal::writer::{CommitBuffer, FileRequest, WalSettings, WalWriter};
+use cycle::Cycle;
+use hashbrown::HashMap;
+pub use read::{ColdRead, ReadPlan};
+use std::collections::VecDeque;
+
+/// Jobs that may be out at once, besides the WAL file being prepared.
+pub const JOBS_MAX: usize = 8;
+/// After how long an idle log states its durable LSN, ms.
+const STATE_DURABLE_AFTER_MS: u64 = 5;
+/// After how long a job that found the disk full is tried again, ms.
+const RETRY_FULL_AFTER_MS: u64 = 250;
+
+/// Handle of a partition in its shard's store. Not used again after the partition is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionIx(u32);
+
+/// Sizes and limits of a shard's storage.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreSettings {
+    /// The WAL's.
+    pub wal: WalSettings,
+    /// Bytes of tail chunks kept in memory for readers; what is not written yet counts but is never dropped.
+    pub memory_bytes: usize,
+    /// A checkpoint begins once the WAL holds this many bytes...
+    pub checkpoint_bytes: u64,
+    /// ... or this long after the one before, if anything changed, ms.
+    pub checkpoint_ms: u64,
+}
+
+/// What happened that others wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// More of the partition is durable.
+    Durable(PartitionIx),
+    /// The block that appending waited for is there.
+    BlockLoaded(PartitionIx),
+}
+
+/// What recovery hands to a shard's store.
+pub struct StoreState {
+    /// Shard number.
+    pub shard: u32,
+    /// Head of the prepared first WAL file of the new generation.
+    pub first_file: FileUse,
+    /// The shard's partitions.
+    pub partitions: Vec<PartitionState>,
+    /// Number of the next checkpoint file.
+    pub next_checkpoint: u64,
+}
+
+struct Pending {
+    lsn: Lsn,
+    partition: PartitionIx,
+    segment: i64,
+    position: u64,
+    end: i64,
+}
+
+enum Out {
+    PrepareWal(FileRequest),
+    Write { partition: PartitionIx, base: i64, to: u64, allocate: u64 },
+    Seal { partition: PartitionIx, base: i64 },
+    Cycle,
+    Remove,
+    RemovePartition(PartitionIx),
+    ReadBlock(PartitionIx),
+}
+
+/// See the module's documentation.
+pub struct Store<B> {
+    shard: u32,
+    settings: StoreSettings,
+    wal: WalWriter<B>,
+    partitions: Vec<Option<PartitionLog>>,
+    by_key: HashMap<PartitionKey, PartitionIx, foldhash::fast::RandomState>,
+    recovered: HashMap<PartitionKey, PartitionState, foldhash::fast::RandomState>,
+    pending: VecDeque<Pending>,
+    events: VecDeque<Event>,
+    jobs: VecDeque<(JobId, Job)>,
+    out: HashMap<JobId, Out, foldhash::fast::RandomState>,
+    next_job: JobId,
+    flush: VecDeque<PartitionIx>,
+    removals: VecDeque<(Lsn, Vec<String>)>,
+    deletions: VecDeque<(Lsn, PartitionIx)>,
+    loading: Vec<PartitionIx>,
+    cycle: Cycle,
+    memory: usize,
+    eviction: VecDeque<PartitionIx>,
+    now_ms: u64,
+    idle_since: Option<u64>,
+    full_since: Option<u64>,
+    ids: SplitMix,
+}
+
+/// Steele, Lea and Flood's SplitMix64, for use ids.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl<B: CommitBuffer> Store<B> {
+    /// The store of a shard after recovery. `seed` is random: use ids are drawn from it.
+    #[must_use]
+    pub fn new(settings: StoreSettings, state: StoreState, seed: u64) -> Store<B> {
+        Store {
+            shard: state.shard,
+            settings,
+            wal: WalWriter::new(settings.wal, state.first_file),
+            partitions: Vec::new(),
+            by_key: HashMap::default(),
+            recovered: state.partitions.into_iter().map(|p| (p.key, p)).collect(),
+            pending: VecDeque::new(),
+            events: VecDeque::new(),
+            jobs: VecDeque::new(),
+            out: HashMap::default(),
+            next_job: 0,
+            flush: VecDeque::new(),
+            removals: VecDeque::new(),
+            deletions: VecDeque::new(),
+            loading: Vec::new(),
+            cycle: Cycle::new(state.next_checkpoint),
+            memory: 0,
+            eviction: VecDeque::new(),
+            now_ms: 0,
+            idle_since: None,
+            full_since: None,
+            ids: SplitMix(seed),
+        }
+    }
+
+    /// Opens a partition of this shard: what recovery found of it, or an empty one. No I/O.
+    pub fn open(&mut self, key: PartitionKey, settings: LogSettings) -> PartitionIx {
+        if let Some(ix) = self.by_key.get(&key) {
+            return *ix;
+        }
+        let state = self.recovered.remove(&key).unwrap_or_else(|| PartitionState::fresh(key));
+        let ix = PartitionIx(u32::try_from(self.partitions.len()).expect("partitions of a shard are bounded"));
+        self.partitions.push(Some(PartitionLog::new(&state, settings)));
+        self.by_key.insert(key, ix);
+        ix
+    }
+
+    /// Changes a partition's settings, from the next append on.
+    pub fn configure(&mut self, ix: PartitionIx, settings: LogSettings) {
+        self.log_mut(ix).settings = settings;
+    }
+
+    fn log(&self, ix: PartitionIx) -> &PartitionLog {
+        self.partitions[ix.0 as usize].as_ref().expect("the handle of a partition that is there")
+    }
+
+    fn log_mut(&mut self, ix: PartitionIx) -> &mut PartitionLog {
+        self.partitions[ix.0 as usize].as_mut().expect("the handle of a partition that is there")
+    }
+
+    /// First offset that may be read.
+    #[must_use]
+    pub fn start_offset(&self, ix: PartitionIx) -> i64 {
+        self.log(ix).log_start
+    }
+
+    /// Offset after the last record.
+    #[must_use]
+    pub fn end_offset(&self, ix: PartitionIx) -> i64 {
+        self.log(ix).end()
+    }
+
+    /// Offset after the last record that is durable.
+    #[must_use]
+    pub fn durable_offset(&self, ix: PartitionIx) -> i64 {
+        self.log(ix).durable_end
+    }
+
+    /// Bytes of the partition's segments.
+    #[must_use]
+    pub fn bytes(&self, ix: PartitionIx) -> u64 {
+        self.log(ix).bytes()
+    }
+
+    /// The partition's leader epoch history.
+    #[must_use]
+    pub fn epochs(&self, ix: PartitionIx) -> &crate::epochs::EpochHistory {
+        &self.log(ix).epochs
+    }
+
+    /// The partition's idempotent producers.
+    #[must_use]
+    pub fn producers(&self, ix: PartitionIx) -> &producer::ProducerState {
+        &self.log(ix).producers
+    }
+
+    /// What an idempotent producer's batch is: next in order, a duplicate, or wrong.
+    #[must_use]
+    pub fn judge(&self, ix: PartitionIx, info: &BatchInfo) -> producer::Verdict {
+        self.log(ix).producers.check(info)
+    }
+
+    /// Forgets producers that have written nothing for `expiration_ms`.
+    pub fn expire_producers(&mut self, ix: PartitionIx, now_ms: i64, expiration_ms: i64) {
+        self.log_mut(ix).producers.expire(now_ms, expiration_ms);
+    }
+
+    /// Largest record timestamp known of unsealed segments, and whether older ones are sealed: see
+    /// [`Store::oldest_segments`].
+    #[must_use]
+    pub fn wal(&self) -> &WalWriter<B> {
+        &self.wal
+    }
+
+    /// Bytes of memory that tail chunks take.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Whether the disk has no room for something that must be written.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full_since.is_some()
+    }
+
+    /// Whether the next append to the partition must wait for its last block to be read back. Asks for the
+    /// block; [`Event::BlockLoaded`] follows.
+    pub fn must_load_block(&mut self, ix: PartitionIx) -> bool {
+        if !self.log(ix).needs_block() {
+            return false;
+        }
+        if !self.loading.contains(&ix) {
+            self.loading.push(ix);
+            let log = self.log(ix);
+            let position = crate::disk::block_floor(log.active.bytes);
+            let work = Work::ReadBlock {
+                path: layout::segment_file(&log.key, log.active.base),
+                position,
+                len: (log.active.bytes - position) as usize,
+            };
+            self.start(work, Out::ReadBlock(ix));
+        }
+        true
+    }
+
+    /// Appends a batch. [`must_load_block`](Self::must_load_block) said no just before.
+    pub fn append(
+        &mut self,
+        ix: PartitionIx,
+        batch: &Checked<'_>,
+        leader_epoch: i32,
+        wall_ms: i64,
+    ) -> Appended {
+        let log = self.partitions[ix.0 as usize].as_mut().expect("the handle of a partition that is there");
+        let (appended, taken) = log.append(&mut self.wal, batch, leader_epoch, wall_ms);
+        self.pending.push_back(Pending {
+            lsn: appended.lsn,
+            partition: ix,
+            segment: log.active.base,
+            position: log.active.bytes,
+            end: log.active.end,
+        });
+        self.cycle.note_dirty(ix, log);
+        if taken > 0 {
+            self.memory += taken;
+            self.eviction.push_back(ix);
+        }
+        appended
+    }
+
+    /// Starts a new segment, so that the old one can be deleted by retention. Nothing happens to an empty one.
+    pub fn roll(&mut self, ix: PartitionIx) {
+        if self.log(ix).active.bytes > 0 {
+            self.log_mut(ix).roll();
+            self.enqueue_flush(ix);
+        }
+    }
+
+    /// Moves the log start offset forward and lets go of the segments below it. Returns the frame to wait for
+    /// before anybody is told.
+    pub fn advance_start(&mut self, ix: PartitionIx, start: i64) -> Lsn {
+        let log = self.partitions[ix.0 as usize].as_mut().expect("the handle of a partition that is there");
+        let (lsn, gone, freed) = log.advance_start(&mut self.wal, start);
+        self.memory -= freed;
+        self.cycle.note_dirty(ix, log);
+        let key = log.key;
+        self.remove_later(lsn, &key, &gone);
+        lsn
+    }
+
+    /// Removes segments' files once frame `lsn` is durable.
+    fn remove_later(&mut self, lsn: Lsn, key: &PartitionKey, bases: &[i64]) {
+        if bases.is_empty() {
+            return;
+        }
+        let files =
+            bases.iter().flat_map(|b| [layout::segment_file(key, *b), layout::index_file(key, *b)]).collect();
+        self.removals.push_back((lsn, files));
+    }
+
+    /// Deletes a partition: logged first, removed once that is durable. The handle is dead from now on.
+    pub fn delete(&mut self, ix: PartitionIx) -> Lsn {
+        let log = self.partitions[ix.0 as usize].as_mut().expect("the handle of a partition that is there");
+        let lsn = self.wal.append(&log.key, &Frame::Delete);
+        log.touch(lsn);
+        log.deleted = Some(lsn);
+        self.memory -= log.tail.clear();
+        self.by_key.remove(&log.key);
+        self.cycle.note_dirty(ix, log);
+        self.deletions.push_back((lsn, ix));
+        lsn
+    }
+
+    /// The next commit to write, and the path of its file.
+    pub fn next_commit(&mut self) -> Option<(crate::wal::writer::Submission<B>, String)> {
+        let submission = self.wal.submit()?;
+        let path = layout::wal_file(self.wal.generation(), self.shard, submission.file);
+        self.idle_since = None;
+        Some((submission, path))
+    }
+
+    /// The disk has a commit.
+    pub fn commit_written(&mut self, commit: u64) {
+        let Some(durable) = self.wal.written(commit) else { return };
+        while self.pending.front().is_some_and(|p| p.lsn <= durable) {
+            let p = self.pending.pop_front().expect("looked at just above");
+            let log = self.partitions[p.partition.0 as usize].as_mut();
+            let Some(log) = log.filter(|log| log.deleted.is_none()) else { continue };
+            log.made_durable(p.segment, p.position, p.end);
+            if self.events.back() != Some(&Event::Durable(p.partition)) {
+                self.events.push_back(Event::Durable(p.partition));
+            }
+            if log.wants_flush() {
+                self.enqueue_flush(p.partition);
+            }
+        }
+        while self.removals.front().is_some_and(|(lsn, _)| *lsn <= durable) {
+            let (_, files) = self.removals.pop_front().expect("looked at just above");
+            self.start(Work::Remove { files }, Out::Remove);
+        }
+        while self.deletions.front().is_some_and(|(lsn, _)| *lsn <= durable) {
+            let (_, ix) = self.deletions.pop_front().expect("looked at just above");
+            self.remove_when_quiet(ix);
+        }
+    }
+
+    /// Removes a deleted partition's folder, once no write of it is out.
+    fn remove_when_quiet(&mut self, ix: PartitionIx) {
+        let log = self.log(ix);
+        if !log.flushing {
+            let dir = layout::partition_dir(&log.key);
+            self.start(Work::RemovePartition { dir }, Out::RemovePartition(ix));
+        }
+    }
+
+    fn enqueue_flush(&mut self, ix: PartitionIx) {
+        let log = self.log_mut(ix);
+        if !std::mem::replace(&mut log.queued, true) {
+            self.flush.push_back(ix);
+        }
+    }
+
+    fn start(&mut self, work: Work, out: Out) {
+        let id = self.next_job;
+        self.next_job += 1;
+        self.out.insert(id, out);
+        self.jobs.push_back((id, Job(work)));
+    }
+
+    /// The next event.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next blocking job to do.
+    pub fn next_job(&mut self) -> Option<(JobId, Job)> {
+        self.plan_jobs();
+        self.jobs.pop_front()
+    }
+
+    /// Turns what is due into jobs, within the limit.
+    fn plan_jobs(&mut self) {
+        if let Some(request) = self.wants_wal_file() {
+            let path = layout::wal_file(self.wal.generation(), self.shard, request.file);
+            self.start(Work::PrepareWal { path, request }, Out::PrepareWal(request));
+        }
+        while self.full_since.is_none() && self.out.len() < JOBS_MAX {
+            let Some(ix) = self.flush.pop_front() else { break };
+            let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
+            log.queued = false;
+            let Some(step) = log.next_flush() else { continue };
+            let (work, out) = flush_work(ix, log, step);
+            self.start(work, out);
+        }
+        self.plan_cycle();
+    }
+
+    fn wants_wal_file(&mut self) -> Option<FileRequest> {
+        if self.full_since.is_some() {
+            return None;
+        }
+        self.wal.wants_file(self.ids.next())
+    }
+
+    /// A job is done.
+    pub fn job_done(&mut self, id: JobId, output: Output) {
+        let out = self.out.remove(&id).expect("a job that is out");
+        if output == Output::Full {
+            self.full_since = Some(self.now_ms);
+        }
+        let done = output != Output::Full;
+        match (out, output) {
+            (Out::PrepareWal(request), _) if done => self.wal.file_ready(request.file),
+            (Out::PrepareWal(request), _) => self.wal.file_failed(&request),
+            (Out::Write { partition, base, to, allocate }, _) => {
+                self.log_mut(partition).write_done(base, to, allocate, done);
+                self.after_flush(partition);
+                self.evict();
+            }
+            (Out::Seal { partition, base }, _) => self.sealed(partition, base, done),
+            (Out::Cycle, _) => self.cycle_job_done(done),
+            (Out::Remove, _) => assert!(done, "removing needs no room"),
+            (Out::RemovePartition(ix), _) => {
+                assert!(done, "removing needs no room");
+                self.cycle.removed(self.log(ix).key);
+                self.partitions[ix.0 as usize] = None;
+                self.cycle.note_removed(ix);
+            }
+            (Out::ReadBlock(ix), Output::Bytes(bytes)) => self.block_loaded(ix, &bytes),
+            (Out::ReadBlock(_), _) => unreachable!("reading needs no room and gives bytes"),
+        }
+    }
+
+    fn block_loaded(&mut self, ix: PartitionIx, bytes: &[u8]) {
+        self.loading.retain(|other| *other != ix);
+        let Some(log) = self.partitions[ix.0 as usize].as_mut().filter(|log| log.deleted.is_none()) else {
+            return;
+        };
+        let position = crate::disk::block_floor(log.active.bytes);
+        self.memory -= log.tail.memory();
+        log.tail.load_block(log.active.base, position, bytes);
+        self.memory += log.tail.memory();
+        self.events.push_back(Event::BlockLoaded(ix));
+    }
+
+    fn sealed(&mut self, ix: PartitionIx, base: i64, done: bool) {
+        let log = self.log_mut(ix);
+        if done {
+            log.seal_done(base);
+            // The log start may have passed it while it was being sealed.
+            let mut gone = Vec::new();
+            while log.sealed.front().is_some_and(|s| s.end <= log.log_start) {
+                gone.extend(log.sealed.pop_front().map(|s| s.base));
+            }
+            let (lsn, key) = (log.last_lsn, log.key);
+            if lsn <= self.wal.durable() {
+                if !gone.is_empty() {
+                    let pairs = gone.iter().flat_map(|b| {
+                        [layout::segment_file(&key, *b), layout::index_file(&key, *b)]
+                    });
+                    let files = pairs.collect();
+                    self.start(Work::Remove { files }, Out::Remove);
+                }
+            } else {
+                self.remove_later(lsn, &key, &gone);
+            }
+        } else {
+            log.flushing = false;
+        }
+        self.after_flush(ix);
+        self.evict();
+    }
+
+    fn after_flush(&mut self, ix: PartitionIx) {
+        let log = self.log(ix);
+        if let Some(lsn) = log.deleted {
+            if lsn <= self.wal.durable() && !self.deletions.iter().any(|(_, other)| *other == ix) {
+                self.remove_when_quiet(ix);
+            }
+        } else if log.wants_flush() {
+            self.enqueue_flush(ix);
+        }
+    }
+
+    /// Forgets the oldest written chunks until the memory is within its limit.
+    fn evict(&mut self) {
+        let mut tries = self.eviction.len();
+        while self.memory > self.settings.memory_bytes && tries > 0 {
+            tries -= 1;
+            let Some(ix) = self.eviction.pop_front() else { break };
+            let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
+            let Some((segment, end)) = log.tail.oldest(log.active.base) else { continue };
+            let written = log
+                .rolled
+                .iter()
+                .chain([&log.active])
+                .find(|s| s.base == segment)
+                .is_none_or(|s| s.written >= end);
+            if written {
+                self.memory -= log.tail.evict_oldest();
+            } else {
+                self.eviction.push_back(ix);
+            }
+        }
+    }
+
+    /// Time passed. `now_ms` is monotone.
+    pub fn tick(&mut self, now_ms: u64) {
+        assert!(now_ms >= self.now_ms, "the clock is monotone");
+        self.now_ms = now_ms;
+        if self.full_since.is_some_and(|since| now_ms >= since + RETRY_FULL_AFTER_MS) {
+            self.full_since = None;
+        }
+        if !self.wal.is_idle() || !self.wal.has_unstated() {
+            self.idle_since = None;
+        } else if now_ms >= *self.idle_since.get_or_insert(now_ms) + STATE_DURABLE_AFTER_MS {
+            self.wal.state_durable();
+        }
+        self.cycle_tick();
+    }
+
+    /// When [`tick`](Self::tick) is wanted next, if nothing else happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        let state = if self.wal.is_idle() && self.wal.has_unstated() {
+            Some(self.idle_since.unwrap_or(self.now_ms) + STATE_DURABLE_AFTER_MS)
+        } else {
+            None
+        };
+        let retry = self.full_since.map(|since| since + RETRY_FULL_AFTER_MS);
+        [state, retry, self.cycle_deadline()].into_iter().flatten().min()
+    }
+
+    /// Asserts every invariant.
+    pub fn check(&self) {
+        self.wal.check();
+        let memory: usize = self.partitions.iter().flatten().map(|log| log.tail.memory()).sum();
+        assert_eq!(memory, self.memory, "memory is accounted for");
+        for log in self.partitions.iter().flatten().filter(|log| log.deleted.is_none()) {
+            log.check();
+            if let Some(dirty) = log.dirty {
+                assert!(dirty > self.cycle.covered(), "what is covered is not dirty");
+            }
+        }
+        assert!(self.pending.iter().zip(self.pending.iter().skip(1)).all(|(a, b)| a.lsn < b.lsn));
+    }
+}
+
+fn flush_work(ix: PartitionIx, log: &PartitionLog, step: FlushStep) -> (Work, Out) {
+    match step {
+        FlushStep::Write { base, to, pieces, reserved, allocate } => (
+            Work::Write {
+                path: layout::segment_file(&log.key, base),
+                make_dir: !log.has_folder,
+                pieces,
+                reserved,
+                allocate,
+            },
+            Out::Write { partition: ix, base, to, allocate },
+        ),
+        FlushStep::Seal { base, bytes, index, indexed_from } => (
+            Work::Seal {
+                log: layout::segment_file(&log.key, base),
+                idx: layout::index_file(&log.key, base),
+                base,
+                bytes,
+                index,
+                indexed_from,
+            },
+            Out::Seal { partition: ix, base },
+        ),
+    }
+}
