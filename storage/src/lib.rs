@@ -1,1 +1,4 @@
 //! The log: WAL, segments, checkpoints, recovery. Knows nothing of requests, replication or sockets.
+
+pub mod batch;
+pub mod compression;
