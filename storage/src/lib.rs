@@ -2,3 +2,6 @@
 
 pub mod batch;
 pub mod compression;
+pub mod epochs;
+pub mod index;
+pub mod producer;
