@@ -15,8 +15,13 @@
 
 use crate::PartitionKey;
 use crate::codec::{Put, Take};
+use crate::epochs::Epochs;
+use crate::producer::Producers;
 use crate::wal::Lsn;
 use uuid::Uuid;
+
+/// Idempotent producers remembered for one partition; beyond it the one seen longest ago is forgotten.
+pub const PRODUCERS_MAX: u32 = 100_000;
 
 const MAGIC: &[u8; 8] = b"RLCHKPNT";
 const VERSION: u16 = 1;
@@ -72,6 +77,24 @@ impl PartitionState {
             epochs: Vec::new(),
             producers: Vec::new(),
         }
+    }
+
+    /// Its leader epoch history.
+    #[must_use]
+    pub fn decode_epochs(&self) -> Epochs {
+        if self.epochs.is_empty() {
+            return Epochs::new();
+        }
+        Epochs::decode(&self.epochs).expect("whole, by its checkpoint's checksum")
+    }
+
+    /// Its idempotent producers.
+    #[must_use]
+    pub fn decode_producers(&self) -> Producers {
+        if self.producers.is_empty() {
+            return Producers::new(PRODUCERS_MAX);
+        }
+        Producers::restore(&self.producers, PRODUCERS_MAX).expect("whole, by its checkpoint's checksum")
     }
 
     /// Offset after the last record.
@@ -223,8 +246,14 @@ fn decode_entry(take: &mut Take<'_>) -> Option<Entry> {
         });
     }
     let (epochs, producers) = (take.bytes()?.to_vec(), take.bytes()?.to_vec());
-    (!segments.is_empty())
-        .then_some(Entry::State(PartitionState { key, applied, log_start, segments, epochs, producers }))
+    (!segments.is_empty()).then_some(Entry::State(PartitionState {
+        key,
+        applied,
+        log_start,
+        segments,
+        epochs,
+        producers,
+    }))
 }
 
 #[cfg(test)]
@@ -246,7 +275,15 @@ mod tests {
                 Entry::State(state)
             })
             .collect();
-        Checkpoint { kind: Kind::Delta, generation: 2, shard: 1, sequence: 3, covered: 10, durable: 12, entries }
+        Checkpoint {
+            kind: Kind::Delta,
+            generation: 2,
+            shard: 1,
+            sequence: 3,
+            covered: 10,
+            durable: 12,
+            entries,
+        }
     }
 
     #[test]

@@ -160,7 +160,7 @@ fn run_work(disk: &dyn Disk, files: &Files, work: Work) -> io::Result<Output> {
             seal(disk, files, &log, bytes)?;
             let index = if indexed_from == 0 { index } else { scan_segment(disk, &log, base, bytes)? };
             // Derived data: checked by its checksum, built again where it is missing; so it is not synced.
-            disk.open(&idx, Open::Replace)?.write_at(0, &index.encode(bytes))?;
+            disk.open(&idx, Open::Replace)?.write_at(0, &encoded(&index))?;
         }
         Work::Sync { files: paths, dirs } => {
             for path in &paths {
@@ -197,6 +197,12 @@ fn run_work(disk: &dyn Disk, files: &Files, work: Work) -> io::Result<Output> {
         }
     }
     Ok(Output::Done)
+}
+
+fn encoded(index: &SegmentIndex) -> Vec<u8> {
+    let mut out = Vec::new();
+    index.encode(&mut out);
+    out
 }
 
 /// A failed sync leaves the disk in an unknown state, whatever its reason: never "full, try again".
@@ -244,7 +250,7 @@ pub(crate) fn prepare_wal(disk: &dyn Disk, path: &str, request: &FileRequest) ->
 /// Cuts a segment to its length and syncs it: from now on it may be mapped and is never written again.
 pub(crate) fn seal(disk: &dyn Disk, files: &Files, path: &str, bytes: u64) -> io::Result<()> {
     let file = files.get(disk, path)?;
-    if file.len()? < bytes {
+    if file.size()? < bytes {
         return Err(io::Error::other(format!("{path} is shorter than the {bytes} bytes written to it")));
     }
     file.set_len(bytes)?;
@@ -273,4 +279,3 @@ pub(crate) fn scan_segment(disk: &dyn Disk, path: &str, base: i64, bytes: u64) -
     }
     Ok(index)
 }
-

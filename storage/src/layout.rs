@@ -99,9 +99,9 @@ pub fn read_current(disk: &dyn Disk) -> io::Result<Option<Current>> {
         let crc: u32 = words.next()?.parse().ok()?;
         (crc == current_crc(generation, shards)).then_some(Current { generation, shards })
     })();
-    parsed.map(Some).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{CURRENT} is damaged: {text:?}"))
-    })
+    parsed
+        .map(Some)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{CURRENT} is damaged: {text:?}")))
 }
 
 /// Makes a generation the current one, atomically and durably.

@@ -1,11 +1,24 @@
 //! The log: WAL, segments, checkpoints, recovery. Knows nothing of requests, replication or sockets.
 //!
-//! A `store::Store` is all the storage of one shard: a pure machine that is told of appends and of completed
+//! A [`store::Store`] is all the storage of one shard: a pure machine that is told of appends and of completed
 //! I/O and says what I/O to do. The hot WAL writes are for the shard's io_uring; everything else is a blocking
-//! `job::Job` over the [`disk::Disk`] seam.
+//! [`job::Job`] over the [`disk::Disk`] seam.
 
+pub mod batch;
+pub mod checkpoint;
 pub mod chunk;
+mod codec;
+pub mod compression;
 pub mod disk;
+pub mod epochs;
+pub mod index;
+pub mod job;
+pub mod layout;
+mod partition;
+pub mod producer;
+pub mod reader;
+pub mod recovery;
+pub mod store;
 pub mod wal;
 
 use uuid::Uuid;

@@ -77,7 +77,7 @@ pub trait File: Send + Sync {
     ///
     /// # Errors
     /// What the disk says.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     /// Makes the file's bytes and length durable.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ pub fn parent(path: &str) -> &str {
 /// `NotFound` and what else the disk says.
 pub fn read_file(disk: &dyn Disk, path: &str) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Open::Read)?;
-    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+    let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
     let read = file.read_at(0, &mut bytes)?;
     bytes.truncate(read);
     Ok(bytes)

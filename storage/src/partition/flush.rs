@@ -74,7 +74,10 @@ impl PartitionLog {
         if to - from > WRITE_BYTES_MAX {
             to = from + WRITE_BYTES_MAX;
         }
-        assert!(to > segment.written && to <= segment.durable, "write-ahead: only what is durable in the WAL");
+        assert!(
+            to > segment.written && to <= segment.durable,
+            "write-ahead: only what is durable in the WAL"
+        );
         if block_floor(to) != to {
             segment.padded_at = Some(to);
         }

@@ -9,8 +9,9 @@ use crate::PartitionKey;
 use crate::batch::{Checked, HEADER_BYTES};
 use crate::checkpoint::{PartitionState, SegmentState};
 use crate::disk::block_floor;
-use crate::epochs::EpochHistory;
-use crate::producer::ProducerState;
+use crate::epochs::Epochs;
+use crate::index::SegmentIndex;
+use crate::producer::Producers;
 use crate::wal::Lsn;
 use crate::wal::format::Frame;
 use crate::wal::writer::{CommitBuffer, WalWriter};
@@ -19,7 +20,7 @@ use std::collections::VecDeque;
 pub(crate) use flush::{FlushStep, Piece};
 pub(crate) use segment::OpenSegment;
 pub(crate) use tail::Tail;
-pub use tail::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, TailRead};
+pub use tail::{CHUNK_BYTES_MIN, TailRead};
 
 /// What a topic's configuration says about its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +70,8 @@ pub(crate) struct PartitionLog {
     pub rolled: VecDeque<OpenSegment>,
     pub active: OpenSegment,
     pub tail: Tail,
-    pub epochs: EpochHistory,
-    pub producers: ProducerState,
+    pub epochs: Epochs,
+    pub producers: Producers,
     /// First frame that no checkpoint covers.
     pub dirty: Option<Lsn>,
     pub last_lsn: Lsn,
@@ -103,6 +104,7 @@ impl PartitionLog {
         (active.written, active.synced) = (at.bytes, at.bytes);
         active.allocated = crate::disk::block_ceil(at.bytes);
         active.indexed_from = at.bytes;
+        active.index = SegmentIndex::resume(at.base, at.end, at.bytes);
         active.max_timestamp = at.max_timestamp;
         active.padded_at = (block_floor(at.bytes) != at.bytes).then_some(at.bytes);
         let sealed = state.segments[..state.segments.len() - 1].iter().copied().collect();
@@ -117,8 +119,8 @@ impl PartitionLog {
             rolled: VecDeque::new(),
             active,
             tail: Tail::default(),
-            epochs: EpochHistory::decode(&state.epochs).expect("checked by its checkpoint's checksum"),
-            producers: ProducerState::restore(&state.producers).expect("checked by its checkpoint's checksum"),
+            epochs: state.decode_epochs(),
+            producers: state.decode_producers(),
             dirty: None,
             last_lsn: 0,
             capture: None,
@@ -162,10 +164,11 @@ impl PartitionLog {
         if self.active.bytes == 0 {
             return false;
         }
-        let aged = self.active.first_append_ms.is_some_and(|first| now_ms - first >= self.settings.segment_ms);
+        let aged =
+            self.active.first_append_ms.is_some_and(|first| now_ms - first >= self.settings.segment_ms);
         self.active.bytes + size > self.settings.segment_bytes
             || aged
-            || !self.active.index.fits(last_offset)
+            || !SegmentIndex::fits(self.active.base, last_offset)
     }
 
     /// Starts a new segment at the log's end. The old one is written out, cut, synced and sealed in its turn.
@@ -215,7 +218,7 @@ impl PartitionLog {
         active.first_append_ms.get_or_insert(now_ms);
         self.epochs.assign(leader_epoch, base_offset);
         if info.has_producer_id() {
-            self.producers.apply(&info, base_offset);
+            self.producers.apply(&info, base_offset, now_ms);
         }
         (Appended { base_offset, last_offset: info.last_offset(), lsn }, taken)
     }
@@ -282,8 +285,8 @@ impl PartitionLog {
                 bytes: self.active.bytes,
                 max_timestamp: self.active.max_timestamp,
             },
-            epochs: self.epochs.encode(),
-            producers: self.producers.snapshot(),
+            epochs: encoded(|out| self.epochs.encode(out)),
+            producers: encoded(|out| self.producers.snapshot(out)),
         });
     }
 
@@ -320,9 +323,18 @@ impl PartitionLog {
             end = Some(segment_end);
         }
         for segment in self.rolled.iter().chain([&self.active]) {
-            assert!(segment.written <= segment.durable, "no byte reaches a segment before its commit is durable");
+            assert!(
+                segment.written <= segment.durable,
+                "no byte reaches a segment before its commit is durable"
+            );
             assert!(segment.durable <= segment.bytes);
         }
         assert!(self.dirty.is_none_or(|lsn| lsn <= self.last_lsn));
     }
+}
+
+fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(&mut out);
+    out
 }

@@ -11,7 +11,8 @@ pub const CHUNK_BYTES_MIN: usize = 16 << 10;
 /// Largest chunk.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
-const _: () = assert!(CHUNK_BYTES_MIN.is_multiple_of(BLOCK) && CHUNK_BYTES_MAX.is_multiple_of(CHUNK_BYTES_MIN));
+const _: () =
+    assert!(CHUNK_BYTES_MIN.is_multiple_of(BLOCK) && CHUNK_BYTES_MAX.is_multiple_of(CHUNK_BYTES_MIN));
 
 struct TailChunk {
     segment: i64,
@@ -176,10 +177,18 @@ impl Tail {
         self.batches.front().map(|b| b.base_offset)
     }
 
-    /// Segment and end of the oldest chunk, if it is full or of a segment that is no longer appended to.
+    /// Segment of the oldest chunk, if that is full or of a segment no longer appended to, and how far the
+    /// segment must be written before the chunk may be forgotten: to the end of the last batch that begins in
+    /// it, for a batch is read from memory or from the file, never from both.
     pub fn oldest(&self, active: i64) -> Option<(i64, u64)> {
         let oldest = self.chunks.front()?;
-        (oldest.chunk.is_full() || oldest.segment != active).then(|| (oldest.segment, oldest.end()))
+        if !oldest.chunk.is_full() && oldest.segment == active {
+            return None;
+        }
+        let end = (oldest.segment, oldest.end());
+        let after = self.batches.partition_point(|b| (b.segment, b.position) < end);
+        let last = after.checked_sub(1).map(|at| &self.batches[at]).filter(|b| b.segment == oldest.segment);
+        Some((oldest.segment, oldest.end().max(last.map_or(0, |b| b.position + b.size))))
     }
 
     /// Forgets the oldest chunk. Returns the bytes of memory given back.

@@ -24,9 +24,15 @@ enum Phase {
     /// Captured bytes are being written.
     Writing,
     /// Files and folders are being synced.
-    Syncing { files_left: usize, dirs: Vec<String> },
+    Syncing {
+        files_left: usize,
+        dirs: Vec<String>,
+    },
     /// The checkpoint itself is being written, or is to be tried again.
-    Checkpoint { covered: Lsn, out: bool },
+    Checkpoint {
+        covered: Lsn,
+        out: bool,
+    },
 }
 
 /// See the module's documentation.
@@ -109,7 +115,8 @@ impl<B: CommitBuffer> Store<B> {
     pub(super) fn cycle_tick(&mut self) {
         let due = self.now_ms >= self.cycle.begun_ms + self.settings.checkpoint_ms;
         let filled = self.wal.used_bytes() >= self.settings.checkpoint_bytes;
-        let retry_ok = self.now_ms >= self.cycle.begun_ms + RETRY_FULL_AFTER_MS.min(self.settings.checkpoint_ms);
+        let retry_ok =
+            self.now_ms >= self.cycle.begun_ms + RETRY_FULL_AFTER_MS.min(self.settings.checkpoint_ms);
         if self.is_dirty() && (due || (filled && retry_ok) || self.wal.is_stalled()) {
             self.begin_checkpoint();
         }

@@ -15,8 +15,6 @@
 
 mod cycle;
 mod read;
-#[cfg(test)]
-mod tests;
 
 use crate::PartitionKey;
 use crate::batch::{BatchInfo, Checked};
@@ -172,7 +170,8 @@ impl<B: CommitBuffer> Store<B> {
             return *ix;
         }
         let state = self.recovered.remove(&key).unwrap_or_else(|| PartitionState::fresh(key));
-        let ix = PartitionIx(u32::try_from(self.partitions.len()).expect("partitions of a shard are bounded"));
+        let ix =
+            PartitionIx(u32::try_from(self.partitions.len()).expect("partitions of a shard are bounded"));
         self.partitions.push(Some(PartitionLog::new(&state, settings)));
         self.by_key.insert(key, ix);
         ix
@@ -217,13 +216,13 @@ impl<B: CommitBuffer> Store<B> {
 
     /// The partition's leader epoch history.
     #[must_use]
-    pub fn epochs(&self, ix: PartitionIx) -> &crate::epochs::EpochHistory {
+    pub fn epochs(&self, ix: PartitionIx) -> &crate::epochs::Epochs {
         &self.log(ix).epochs
     }
 
     /// The partition's idempotent producers.
     #[must_use]
-    pub fn producers(&self, ix: PartitionIx) -> &producer::ProducerState {
+    pub fn producers(&self, ix: PartitionIx) -> &producer::Producers {
         &self.log(ix).producers
     }
 
@@ -238,8 +237,7 @@ impl<B: CommitBuffer> Store<B> {
         self.log_mut(ix).producers.expire(now_ms, expiration_ms);
     }
 
-    /// Largest record timestamp known of unsealed segments, and whether older ones are sealed: see
-    /// [`Store::oldest_segments`].
+    /// The WAL's machine, for its figures.
     #[must_use]
     pub fn wal(&self) -> &WalWriter<B> {
         &self.wal
@@ -489,9 +487,9 @@ impl<B: CommitBuffer> Store<B> {
             let (lsn, key) = (log.last_lsn, log.key);
             if lsn <= self.wal.durable() {
                 if !gone.is_empty() {
-                    let pairs = gone.iter().flat_map(|b| {
-                        [layout::segment_file(&key, *b), layout::index_file(&key, *b)]
-                    });
+                    let pairs = gone
+                        .iter()
+                        .flat_map(|b| [layout::segment_file(&key, *b), layout::index_file(&key, *b)]);
                     let files = pairs.collect();
                     self.start(Work::Remove { files }, Out::Remove);
                 }

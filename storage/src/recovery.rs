@@ -1,0 +1,339 @@
+//! Starting over what a former process left: checkpoint and WAL of the current generation are drained into
+//! synced segments, a new generation is prepared, and one rename makes it the current one.
+//!
+//! A crash before the rename repeats all of it; a crash after it finds nothing to replay. One path serves a
+//! clean restart, a crash and another number of shards. Segments are never scanned.
+
+mod replay;
+
+use crate::checkpoint::{Bad, Checkpoint, Entry, Kind, PartitionState};
+use crate::chunk::AlignedBuffer;
+use crate::disk::{BLOCK, Disk, Open, make_dirs_durably, read_file, remove_tree, replace_file};
+use crate::job::prepare_wal;
+use crate::layout::{self, Current};
+use crate::store::StoreState;
+use crate::wal::Lsn;
+use crate::wal::format::{COMMIT_HEAD, FileUse, Frames};
+use crate::wal::scan::{Damage, Found, decide, find_commits};
+use crate::wal::writer::FileRequest;
+use crate::{PartitionKey, disk};
+use replay::Replay;
+use std::collections::BTreeMap;
+use std::io;
+use uuid::Uuid;
+
+/// Bytes of a generation's first WAL file: small, so that starting is quick.
+pub const FIRST_FILE_BYTES: u64 = 4 << 20;
+
+/// Why a data folder cannot be opened.
+#[derive(Debug)]
+pub enum Error {
+    /// The disk said no.
+    Io(io::Error),
+    /// Acknowledged data are damaged. Nothing was changed.
+    Damaged {
+        /// The file.
+        path: String,
+        /// Where in it, in bytes, as far as known.
+        position: Option<u64>,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Io(e) => write!(f, "{e}"),
+            Error::Damaged { path, position: Some(at), what } => write!(f, "{path} at byte {at}: {what}"),
+            Error::Damaged { path, position: None, what } => write!(f, "{path}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<io::Error> for Error {
+    fn from(e: io::Error) -> Error {
+        Error::Io(e)
+    }
+}
+
+/// What recovery is asked to do.
+pub struct Plan<'a> {
+    /// Shards of the generation to come.
+    pub shards: u32,
+    /// Which of them a partition belongs to.
+    pub shard_of: &'a dyn Fn(&PartitionKey) -> u32,
+    /// Whether the metadata know a topic. Data of unknown ones are set aside.
+    pub knows: &'a dyn Fn(Uuid) -> bool,
+    /// Random numbers, for use ids.
+    pub random: &'a mut dyn FnMut() -> u64,
+    /// Bytes of each shard's first WAL file.
+    pub first_file_bytes: u64,
+}
+
+/// What recovery found and did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Frames replayed from the WAL.
+    pub frames: u64,
+    /// Bytes of records written to segments.
+    pub bytes: u64,
+    /// Commits cut from the log's end: torn, never acknowledged.
+    pub discarded: usize,
+    /// Topics whose data were set aside.
+    pub strays: Vec<Uuid>,
+    /// Partitions found.
+    pub partitions: usize,
+}
+
+/// A recovered data folder.
+pub struct Recovered {
+    /// What each shard's store starts with.
+    pub shards: Vec<StoreState>,
+    /// The new generation.
+    pub generation: u64,
+    /// What was done.
+    pub report: Report,
+}
+
+/// Recovers a data folder, fresh or not.
+///
+/// # Errors
+/// [`Error`]; the folder is then as usable as it was before.
+pub fn recover(disk: &dyn Disk, plan: &mut Plan<'_>) -> Result<Recovered, Error> {
+    for dir in [layout::WAL, layout::CHECKPOINT, layout::TOPICS, layout::STRAY] {
+        disk.make_dirs(dir)?;
+    }
+    disk.sync_dir("")?;
+    let current = layout::read_current(disk)?;
+    let mut report = Report::default();
+    let mut partitions = BTreeMap::new();
+    for shard in 0..current.map_or(0, |c| c.shards) {
+        let generation = current.expect("it has shards").generation;
+        drain_shard(disk, generation, shard, &mut partitions, &mut report)?;
+    }
+    set_strays_aside(disk, plan, &mut partitions, &mut report)?;
+    report.partitions = partitions.len();
+    let generation = current.map_or(1, |c| c.generation + 1);
+    let shards = begin_generation(disk, plan, generation, partitions)?;
+    layout::write_current(disk, Current { generation, shards: plan.shards })?;
+    remove_other_generations(disk, generation)?;
+    Ok(Recovered { shards, generation, report })
+}
+
+/// Replays one shard's log over its checkpoints and adds its partitions.
+fn drain_shard(
+    disk: &dyn Disk,
+    generation: u64,
+    shard: u32,
+    partitions: &mut BTreeMap<PartitionKey, PartitionState>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let (states, covered, known_durable) = read_checkpoints(disk, generation, shard)?;
+    let files = read_wal_heads(disk, generation, shard)?;
+    let mut found = Vec::new();
+    for (at, (path, usage)) in files.iter().enumerate() {
+        let bytes = read_direct(disk, path)?;
+        found.extend(find_commits(&bytes, usage).into_iter().map(|info| Found { file: at, info }));
+    }
+    let verdict = decide(found, covered, known_durable)
+        .map_err(|damage| describe(&damage, &files, generation, shard))?;
+    report.discarded += verdict.discarded;
+    let mut replay = Replay::new(disk, states);
+    let mut open: Option<(usize, AlignedBuffer)> = None;
+    for commit in &verdict.replay {
+        let bytes = match open.take() {
+            Some((file, bytes)) if file == commit.file => bytes,
+            _ => read_direct(disk, &files[commit.file].0)?,
+        };
+        let start = usize::try_from(commit.info.position).map_err(io::Error::other)? + COMMIT_HEAD;
+        let body = &bytes[start..start + commit.info.body_len as usize];
+        let mut lsn = commit.info.first_lsn;
+        for (key, frame) in Frames::of(body) {
+            replay.apply(lsn, key, &frame)?;
+            lsn += 1;
+        }
+        assert_eq!(
+            lsn,
+            commit.info.last_lsn() + 1,
+            "a commit with a right checksum has the frames it counts"
+        );
+    }
+    report.frames += replay.frames();
+    report.bytes += replay.bytes();
+    for state in replay.finish()? {
+        let twice = partitions.insert(state.key, state);
+        assert!(twice.is_none(), "a partition belongs to one shard");
+    }
+    Ok(())
+}
+
+fn describe(damage: &Damage, files: &[(String, FileUse)], generation: u64, shard: u32) -> Error {
+    let what = format!(
+        "frames {}..{} of the log were acknowledged and are missing or damaged",
+        damage.first_missing, damage.durable
+    );
+    match damage.after {
+        Some(found) => Error::Damaged {
+            path: files[found.file].0.clone(),
+            position: Some(found.info.position + found.info.disk_len()),
+            what,
+        },
+        None => Error::Damaged { path: layout::wal_dir(generation, shard), position: None, what },
+    }
+}
+
+type Checkpoints = (BTreeMap<PartitionKey, PartitionState>, Lsn, Lsn);
+
+/// Reads the newest base and what follows it.
+fn read_checkpoints(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Checkpoints, Error> {
+    let dir = layout::checkpoint_dir(generation, shard);
+    let mut states = BTreeMap::new();
+    let (mut covered, mut durable) = (0, 0);
+    let mut has_base = false;
+    for entry in disk.list(&dir)? {
+        if !entry.name.ends_with(".ckpt") {
+            continue;
+        }
+        let path = format!("{dir}/{}", entry.name);
+        let checkpoint = Checkpoint::decode(&read_file(disk, &path)?).map_err(|bad| Error::Damaged {
+            path,
+            position: None,
+            what: match bad {
+                Bad::Damaged => "the checkpoint is damaged".to_owned(),
+                Bad::Newer(version) => format!("the checkpoint has the newer format {version}"),
+            },
+        })?;
+        if checkpoint.kind == Kind::Base {
+            states.clear();
+            has_base = true;
+        }
+        covered = covered.max(checkpoint.covered);
+        durable = durable.max(checkpoint.durable);
+        for entry in checkpoint.entries {
+            match entry {
+                Entry::State(state) => states.insert(state.key, state),
+                Entry::Deleted(key) => states.remove(&key),
+            };
+        }
+    }
+    if !has_base {
+        let what = "the generation's first checkpoint is missing".to_owned();
+        return Err(Error::Damaged { path: dir, position: None, what });
+    }
+    Ok((states, covered, durable))
+}
+
+/// The shard's WAL files in the order of their use. A file without a valid head is not in use yet.
+fn read_wal_heads(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Vec<(String, FileUse)>, Error> {
+    let dir = layout::wal_dir(generation, shard);
+    let mut files = Vec::new();
+    for entry in disk.list(&dir)? {
+        if !entry.name.ends_with(".wal") {
+            continue;
+        }
+        let path = format!("{dir}/{}", entry.name);
+        let mut head = AlignedBuffer::zeroed(BLOCK);
+        let read = disk.open(&path, Open::ReadDirect)?.read_at(0, &mut head)?;
+        if let Some(usage) = FileUse::decode(&head[..read])
+            && usage.generation == generation
+            && usage.shard == shard
+        {
+            files.push((path, usage));
+        }
+    }
+    files.sort_by_key(|(_, usage)| usage.sequence);
+    Ok(files)
+}
+
+fn read_direct(disk: &dyn Disk, path: &str) -> io::Result<AlignedBuffer> {
+    let file = disk.open(path, Open::ReadDirect)?;
+    let len = usize::try_from(disk::block_floor(file.size()?)).map_err(io::Error::other)?;
+    let mut buffer = AlignedBuffer::zeroed(len.max(BLOCK));
+    file.read_at(0, &mut buffer[..len])?;
+    Ok(buffer)
+}
+
+/// Moves the data of topics that the metadata do not know out of the way, whole.
+fn set_strays_aside(
+    disk: &dyn Disk,
+    plan: &Plan<'_>,
+    partitions: &mut BTreeMap<PartitionKey, PartitionState>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    for entry in disk.list(layout::TOPICS)? {
+        let topic = Uuid::try_parse(&entry.name).ok().filter(|_| entry.is_dir);
+        if topic.is_some_and(|topic| (plan.knows)(topic)) {
+            continue;
+        }
+        let mut to = format!("{}/{}", layout::STRAY, entry.name);
+        let taken = disk.list(layout::STRAY)?;
+        let mut n = 1;
+        while taken.iter().any(|t| to.ends_with(&format!("/{}", t.name))) {
+            to = format!("{}/{}.{n}", layout::STRAY, entry.name);
+            n += 1;
+        }
+        disk.rename(&format!("{}/{}", layout::TOPICS, entry.name), &to)?;
+        disk.sync_dir(layout::STRAY)?;
+        disk.sync_dir(layout::TOPICS)?;
+        report.strays.extend(topic);
+    }
+    partitions.retain(|key, _| (plan.knows)(key.topic));
+    Ok(())
+}
+
+/// Prepares everything of a new generation but the rename that makes it current.
+fn begin_generation(
+    disk: &dyn Disk,
+    plan: &mut Plan<'_>,
+    generation: u64,
+    partitions: BTreeMap<PartitionKey, PartitionState>,
+) -> Result<Vec<StoreState>, Error> {
+    // What a crash in an earlier recovery left of the same generation was never current.
+    remove_tree(disk, &format!("{}/{generation}", layout::WAL))?;
+    remove_tree(disk, &format!("{}/{generation}", layout::CHECKPOINT))?;
+    let mut dealt: Vec<Vec<PartitionState>> = (0..plan.shards).map(|_| Vec::new()).collect();
+    for (key, mut state) in partitions {
+        state.applied = 0;
+        dealt[(plan.shard_of)(&key) as usize].push(state);
+    }
+    let mut shards = Vec::new();
+    for (shard, partitions) in (0..plan.shards).zip(dealt) {
+        let usage = FileUse {
+            generation,
+            use_id: (plan.random)(),
+            sequence: 1,
+            file_bytes: plan.first_file_bytes,
+            first_lsn: 1,
+            shard,
+        };
+        let request = FileRequest { file: 0, usage, fresh: true };
+        prepare_wal(disk, &layout::wal_file(generation, shard, 0), &request)?;
+        make_dirs_durably(disk, &layout::checkpoint_dir(generation, shard))?;
+        let base = Checkpoint {
+            kind: Kind::Base,
+            generation,
+            shard,
+            sequence: 0,
+            covered: 0,
+            durable: 0,
+            entries: partitions.iter().cloned().map(Entry::State).collect(),
+        };
+        replace_file(disk, &layout::checkpoint_file(generation, shard, 0), &base.encode())?;
+        shards.push(StoreState { shard, first_file: usage, partitions, next_checkpoint: 1 });
+    }
+    Ok(shards)
+}
+
+fn remove_other_generations(disk: &dyn Disk, current: u64) -> io::Result<()> {
+    for dir in [layout::WAL, layout::CHECKPOINT] {
+        for entry in disk.list(dir)? {
+            if entry.is_dir && entry.name != current.to_string() {
+                remove_tree(disk, &format!("{dir}/{}", entry.name))?;
+            }
+        }
+    }
+    Ok(())
+}
