@@ -146,8 +146,7 @@ impl<W: Copy + Eq> Budget<W> {
     /// A budget of which nothing is held.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let state =
-            |class| ClassState { limit: limits.of(class), used: 0, out: 0, waiting: VecDeque::new() };
+        let state = |class| ClassState { limit: limits.of(class), used: 0, out: 0, waiting: VecDeque::new() };
         Self { classes: Class::ALL.map(state) }
     }
 

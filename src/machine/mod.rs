@@ -2,6 +2,6 @@
 //! randomness or `async`; the simulator runs exactly this code.
 
 pub mod budget;
-
+pub mod connection;
 pub mod error;
 pub mod fetch_session;

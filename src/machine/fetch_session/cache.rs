@@ -128,8 +128,7 @@ impl<K: TopicKey> Cache<K> {
         if now_ms.saturating_sub(used_ms) > EVICT_AFTER_MS {
             return Some(stalest);
         }
-        let evictable =
-            if rank.privileged { &self.evictable_by_privileged } else { &self.evictable_by_all };
+        let evictable = if rank.privileged { &self.evictable_by_privileged } else { &self.evictable_by_all };
         let (least, id) = *evictable.first()?;
         (rank > least).then_some(id)
     }

@@ -286,11 +286,8 @@ impl<K: TopicKey> FetchSessions<K> {
         id_candidates: &[i32],
     ) -> Finish {
         assert_eq!(plan.partitions.len(), results.len(), "one result for each partition of the plan");
-        let all = |session_id| Finish {
-            session_id,
-            error: ErrorCode::NONE,
-            include: vec![true; results.len()],
-        };
+        let all =
+            |session_id| Finish { session_id, error: ErrorCode::NONE, include: vec![true; results.len()] };
         match plan.kind {
             Kind::Sessionless => all(NO_SESSION),
             Kind::Full { uses_topic_ids, privileged } => {

@@ -23,8 +23,8 @@ struct Remembered<K> {
 impl<K> Remembered<K> {
     /// Whether the result must be answered, with what was answered brought up to date.
     fn answer(&mut self, result: &PartitionResult) -> bool {
-        let changed = self.high_watermark != result.high_watermark
-            || self.log_start_offset != result.log_start_offset;
+        let changed =
+            self.high_watermark != result.high_watermark || self.log_start_offset != result.log_start_offset;
         self.high_watermark = result.high_watermark;
         self.log_start_offset = result.log_start_offset;
         if result.error.is_error() {

@@ -45,7 +45,13 @@ fn indexes(plan: &Plan<Topic>) -> Vec<i32> {
 }
 
 /// A full fetch of partitions that all answer `QUIET`.
-fn create(sessions: &mut FetchSessions<Topic>, now_ms: u64, id: i32, indexes: &[i32], privileged: bool) -> i32 {
+fn create(
+    sessions: &mut FetchSessions<Topic>,
+    now_ms: u64,
+    id: i32,
+    indexes: &[i32],
+    privileged: bool,
+) -> i32 {
     let plan =
         sessions.begin(now_ms, FetchRequest { privileged, ..request(0, 0, indexes) }).expect("a full fetch");
     let results = vec![QUIET; plan.partitions.len()];
@@ -167,7 +173,8 @@ fn partitions_with_data_go_to_the_end() {
 
 #[test]
 fn the_epoch_wraps_to_one() {
-    for (epoch, next) in [(FINAL_EPOCH, FINAL_EPOCH), (0, 1), (1, 2), (i32::MAX - 1, i32::MAX), (i32::MAX, 1)] {
+    for (epoch, next) in [(FINAL_EPOCH, FINAL_EPOCH), (0, 1), (1, 2), (i32::MAX - 1, i32::MAX), (i32::MAX, 1)]
+    {
         assert_eq!(next_epoch(epoch), next);
     }
     let mut sessions = FetchSessions::new(10);
@@ -337,7 +344,13 @@ impl Model {
         Ok(session.partitions.iter().map(|p| (p.0, p.1)).collect())
     }
 
-    fn create(&mut self, now_ms: u64, id: i32, privileged: bool, partitions: Vec<(i32, i64, i64, i64)>) -> i32 {
+    fn create(
+        &mut self,
+        now_ms: u64,
+        id: i32,
+        privileged: bool,
+        partitions: Vec<(i32, i64, i64, i64)>,
+    ) -> i32 {
         if self.sessions.iter().any(|s| s.id == id) {
             return NO_SESSION;
         }
