@@ -1,4 +1,7 @@
 //! Pure state machines: inputs and a clock value in, outputs out. No sockets, files, timers, threads,
 //! randomness or `async`; the simulator runs exactly this code.
 
+pub mod budget;
+pub mod connection;
 pub mod error;
+pub mod fetch_session;

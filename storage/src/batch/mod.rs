@@ -24,6 +24,8 @@
 
 mod build;
 mod header;
+#[cfg(test)]
+mod kafka_answers;
 mod records;
 mod validate;
 

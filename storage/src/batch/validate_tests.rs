@@ -168,6 +168,31 @@ fn records_without_keys_are_listed_where_keys_are_required() {
 }
 
 #[test]
+fn offset_deltas_count_up_from_zero() {
+    let came = plain(Codec::None);
+    for delta in [1, 2, 4] {
+        // The offset delta lies behind length, attributes and timestamp delta of one byte each.
+        let mut bytes = came.clone();
+        bytes[HEADER_BYTES + 3] = delta;
+        let refusal = check(&altered(bytes, |_| ()), &rules(), NOW).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::InvalidRecord);
+        assert!(refusal.message.starts_with("Record 0 of the batch has offset delta"), "{refusal}");
+    }
+}
+
+#[test]
+fn one_wrong_timestamp_decides_the_code_of_mixed_errors() {
+    let both = Rules { keys_required: true, ..rules() };
+    let late = NOW + 3_600_001;
+    for records in [[(late, Some(b"k".as_slice())), (NOW, None)], [(NOW, None), (late, Some(b"k"))]] {
+        let refusal = check(&batch(Codec::None, &records), &both, NOW).unwrap_err();
+        assert_eq!((refusal.code(), refusal.record_errors.len()), (32, 2));
+    }
+    let one = check(&batch(Codec::None, &[(late, None)]), &both, NOW).unwrap_err();
+    assert_eq!((one.code(), one.record_errors.len()), (87, 1), "the key is looked at first");
+}
+
+#[test]
 fn timestamps_stay_within_the_topics_limits() {
     let limits = Rules { before_max_ms: 1_000, after_max_ms: 10, ..rules() };
     let verdict = |codec, timestamp| {
