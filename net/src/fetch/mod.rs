@@ -1,5 +1,5 @@
-//! Fetch, the hot path: a decoder that borrows from the frame ([`request`]) and an encoder that leaves the places of
-//! the record bytes open, to be filled by a vectored write ([`response`]).
+//! Fetch, the hot path: a decoder that borrows from the frame ([`FetchRequest`]) and an encoder that leaves the places
+//! of the record bytes open, to be filled by a vectored write ([`FetchResponseWriter`]).
 //!
 //! Versions 4 to 18, as far as Kafka 4.4 speaks.
 

@@ -2,7 +2,7 @@
 //!
 //! The library reserves arrays by the count that a request announces, before it reads them: twenty bytes from anyone
 //! could ask for gigabytes. So every API has a *skeleton*, a constant table of which fields follow each other in
-//! which versions ([`table`]), and [`check`] walks the raw bytes along it without allocating. It refuses what is
+//! which versions, and [`check`] walks the raw bytes along it without allocating. It refuses what is
 //! longer than the message, what is null and must not be, strings that are not UTF-8, arrays over their own limits,
 //! and messages whose decoded form would take more memory than the API may use: an element costs far more memory
 //! than bytes.

@@ -36,7 +36,7 @@ pub(super) struct Field {
     pub tag: Option<u32>,
 }
 
-/// What a field or an element of an array holds.
+/// What a field holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     /// Something of this many bytes: an integer, a boolean, a UUID.
@@ -45,17 +45,27 @@ pub(super) enum Kind {
     Str,
     /// A byte string.
     Bytes,
+    /// A structure. Where it is not tagged, a byte in front says whether it is there.
+    Struct(&'static [Field]),
     /// An array.
     Array {
         /// The most elements that Ringlog takes.
         max: u32,
-        /// What each element holds.
-        element: &'static Kind,
-        /// What an element takes in the memory of the decoded request, in bytes.
+        /// What each of them is. None may be null.
+        element: Element,
+        /// What each of them takes in the memory of the decoded request, in bytes.
         element_heap: u32,
     },
-    /// A structure. As an element of an array it is never null; as a field it has a byte in front that says whether
-    /// it is there.
+}
+
+/// What an element of an array is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Element {
+    /// Something of this many bytes.
+    Fixed(usize),
+    /// A string.
+    Str,
+    /// A structure.
     Struct(&'static [Field]),
 }
 
@@ -67,25 +77,21 @@ const BYTES_HANDLE: u32 = size_of::<bytes::Bytes>() as u32;
 /// The size of a vector in memory, and of the map of unknown tagged fields.
 const VEC_HANDLE: u32 = size_of::<Vec<u8>>() as u32;
 
-impl Kind {
-    /// An upper bound of the bytes that the library's type for this takes inside another: of all versions' fields,
-    /// for the library has one type for all versions.
-    pub(super) const fn inline_heap(self) -> u32 {
-        match self {
+/// An upper bound of the bytes that the library's type for these fields takes in memory: the fields of all versions,
+/// for there is one type for all of them, each rounded up for alignment, and the map of unknown tagged fields.
+const fn struct_heap(fields: &[Field]) -> u32 {
+    let mut total = VEC_HANDLE;
+    let mut at = 0;
+    while at < fields.len() {
+        total += match fields[at].kind {
             Kind::Fixed(size) => (size as u32).next_multiple_of(8),
             Kind::Str | Kind::Bytes => BYTES_HANDLE,
+            Kind::Struct(fields) => struct_heap(fields),
             Kind::Array { .. } => VEC_HANDLE,
-            Kind::Struct(fields) => {
-                let mut total = VEC_HANDLE;
-                let mut at = 0;
-                while at < fields.len() {
-                    total += fields[at].kind.inline_heap();
-                    at += 1;
-                }
-                total
-            }
-        }
+        };
+        at += 1;
     }
+    total
 }
 
 impl Field {
@@ -178,7 +184,23 @@ pub(super) const fn structure(name: &'static str, fields: &'static [Field]) -> F
     Field::new(name, Kind::Struct(fields))
 }
 
-/// An array of at most `max` elements.
-pub(super) const fn array(name: &'static str, max: u32, element: &'static Kind) -> Field {
-    Field::new(name, Kind::Array { max, element, element_heap: element.inline_heap() })
+/// An array of at most `max` structures.
+pub(super) const fn structs(name: &'static str, max: u32, fields: &'static [Field]) -> Field {
+    let element = Element::Struct(fields);
+    Field::new(name, Kind::Array { max, element, element_heap: struct_heap(fields) })
+}
+
+/// An array of at most `max` strings.
+pub(super) const fn strs(name: &'static str, max: u32) -> Field {
+    Field::new(name, Kind::Array { max, element: Element::Str, element_heap: BYTES_HANDLE })
+}
+
+/// An array of at most `max` 8-bit integers.
+pub(super) const fn i8s(name: &'static str, max: u32) -> Field {
+    Field::new(name, Kind::Array { max, element: Element::Fixed(1), element_heap: 1 })
+}
+
+/// An array of at most `max` 32-bit integers.
+pub(super) const fn i32s(name: &'static str, max: u32) -> Field {
+    Field::new(name, Kind::Array { max, element: Element::Fixed(4), element_heap: 4 })
 }

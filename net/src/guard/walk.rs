@@ -1,6 +1,6 @@
 //! Walks the bytes of a body along its skeleton.
 
-use super::schema::{Api, Field, Kind};
+use super::schema::{Api, Element, Field, Kind};
 use crate::wire::{At, Cause, GuardError, Reader};
 
 /// What the library's map of unknown tagged fields takes for each of them, in bytes. A node with room for eleven is
@@ -43,57 +43,65 @@ impl Walk<'_> {
     }
 
     fn field(&mut self, field: &'static Field) -> Result<(), GuardError> {
+        let name = field.name;
         let present = match field.kind {
-            Kind::Struct(_) if field.tag.is_none() => match self.reader.i8().at(field.name)? {
-                1 => true,
-                -1 => false,
-                _ => return Err(GuardError { field: field.name, cause: Cause::BadPresence }),
-            },
-            kind => self.value(field.name, kind)?,
+            Kind::Fixed(size) => self.reader.take(size).at(name).map(|_| true)?,
+            Kind::Str => self.reader.nullable_str(self.flexible).at(name)?.is_some(),
+            Kind::Bytes => self.reader.nullable_bytes(self.flexible).at(name)?.is_some(),
+            Kind::Struct(fields) => self.optional_structure(field, fields)?,
+            Kind::Array { max, element, element_heap } => self.array(name, max, element, element_heap)?,
         };
         if !present && !field.may_be_null(self.version) {
-            return Err(GuardError { field: field.name, cause: Cause::Null });
-        }
-        match field.kind {
-            Kind::Struct(fields) if present => self.structure(fields),
-            _ => Ok(()),
-        }
-    }
-
-    /// Walks a value; `Ok(false)` says that it is null. Of a structure nothing is walked here.
-    fn value(&mut self, name: &'static str, kind: Kind) -> Result<bool, GuardError> {
-        match kind {
-            Kind::Fixed(size) => self.reader.take(size).at(name).map(|_| true),
-            Kind::Str => Ok(self.reader.nullable_str(self.flexible).at(name)?.is_some()),
-            Kind::Bytes => Ok(self.reader.nullable_bytes(self.flexible).at(name)?.is_some()),
-            Kind::Array { max, element, element_heap } => {
-                let Some(count) = self.reader.nullable_array_len(self.flexible).at(name)? else {
-                    return Ok(false);
-                };
-                if count > max {
-                    return Err(GuardError { field: name, cause: Cause::TooMany { count, max } });
-                }
-                // The library reserves the whole array here, so the memory is spent before its elements are walked.
-                self.spend(name, u64::from(count) * u64::from(element_heap))?;
-                self.elements(name, count, element)?;
-                Ok(true)
-            }
-            Kind::Struct(_) => Ok(true),
-        }
-    }
-
-    fn elements(&mut self, name: &'static str, count: u32, element: &'static Kind) -> Result<(), GuardError> {
-        if let Kind::Fixed(size) = element {
-            return self.reader.take(count as usize * size).at(name).map(|_| ());
-        }
-        for _ in 0..count {
-            match element {
-                Kind::Struct(fields) => self.structure(fields)?,
-                kind if self.value(name, *kind)? => {}
-                _ => return Err(GuardError { field: name, cause: Cause::Null }),
-            }
+            return Err(GuardError { field: name, cause: Cause::Null });
         }
         Ok(())
+    }
+
+    /// Walks a structure that is a field; `Ok(false)` says that it is not there.
+    fn optional_structure(&mut self, field: &Field, fields: &'static [Field]) -> Result<bool, GuardError> {
+        if field.tag.is_none() {
+            match self.reader.i8().at(field.name)? {
+                1 => {}
+                -1 => return Ok(false),
+                _ => return Err(GuardError { field: field.name, cause: Cause::BadPresence }),
+            }
+        }
+        self.structure(fields)?;
+        Ok(true)
+    }
+
+    /// Walks an array; `Ok(false)` says that it is null.
+    fn array(
+        &mut self,
+        name: &'static str,
+        max: u32,
+        element: Element,
+        element_heap: u32,
+    ) -> Result<bool, GuardError> {
+        let Some(count) = self.reader.nullable_array_len(self.flexible).at(name)? else {
+            return Ok(false);
+        };
+        if count > max {
+            return Err(GuardError { field: name, cause: Cause::TooMany { count, max } });
+        }
+        // The library reserves the whole array here, so the memory is spent before its elements are walked.
+        self.spend(name, u64::from(count) * u64::from(element_heap))?;
+        match element {
+            Element::Fixed(size) => {
+                self.reader.take(count as usize * size).at(name)?;
+            }
+            Element::Str => {
+                for _ in 0..count {
+                    self.reader.str(self.flexible).at(name)?;
+                }
+            }
+            Element::Struct(fields) => {
+                for _ in 0..count {
+                    self.structure(fields)?;
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn tagged_fields(&mut self, fields: &'static [Field]) -> Result<(), GuardError> {
