@@ -1,0 +1,46 @@
+//! A shard's mailbox: any thread may put a message in, the shard takes them out in order. Messages of one sender
+//! keep their order, which is what keeps forwarded requests in the order of their connection.
+
+use atomic_waker::AtomicWaker;
+use crossbeam_queue::SegQueue;
+use std::future::poll_fn;
+use std::task::Poll;
+
+/// See the module's documentation. What is in it is bounded by the budgets of those who send: a forwarded request
+/// holds its reservation until it is answered.
+pub struct Mailbox<T> {
+    messages: SegQueue<T>,
+    owner: AtomicWaker,
+}
+
+impl<T> Default for Mailbox<T> {
+    fn default() -> Mailbox<T> {
+        Mailbox { messages: SegQueue::new(), owner: AtomicWaker::new() }
+    }
+}
+
+impl<T> Mailbox<T> {
+    /// Puts a message in and wakes the owner.
+    pub fn send(&self, message: T) {
+        self.messages.push(message);
+        self.owner.wake();
+    }
+
+    /// Takes the next message, if there is one.
+    pub fn try_receive(&self) -> Option<T> {
+        self.messages.pop()
+    }
+
+    /// Waits for the next message. There is one receiver.
+    pub async fn receive(&self) -> T {
+        poll_fn(|cx| {
+            if let Some(message) = self.messages.pop() {
+                return Poll::Ready(message);
+            }
+            self.owner.register(cx.waker());
+            // A message may have come between the look and the registration.
+            self.messages.pop().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}

@@ -1,0 +1,136 @@
+//! The watchdog against glommio's lost wake-up.
+//!
+//! glommio-ng 0.12 can fall asleep with work to do: when its latency ring shows an event after it polled and before
+//! it ran its first task, it takes "preempted before running anything" for "nothing to run" and parks until some
+//! later event. Nothing inside the executor helps, for its own wake-up gets lost the same way. So one thread looks
+//! every millisecond whether each executor's progress counter moved, and where it did not, interrupts that thread's
+//! sleep with a signal whose handler does nothing: `io_uring_enter` returns EINTR and the loop looks again. After
+//! [`QUIET_PERIODS`] periods without progress it looks every [`QUIET_PERIOD`].
+//!
+//! This file can go when glommio holds the fix (glommio/glommio pull request 53) in a release.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often a busy executor is looked at.
+pub const PERIOD: Duration = Duration::from_millis(1);
+/// How often one is looked at that made no progress for [`QUIET_PERIODS`].
+pub const QUIET_PERIOD: Duration = Duration::from_millis(25);
+/// Periods without progress after which an executor counts as quiet.
+pub const QUIET_PERIODS: u32 = 25;
+
+/// What an executor shows the watchdog.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// Moves with every piece of work. Only the executor writes it.
+    progress: AtomicU64,
+    /// The executor's thread; 0 before it registered and after it left.
+    thread: AtomicI32,
+    /// Interruptions after which the executor found work. Only the watchdog writes it.
+    useful: AtomicU64,
+}
+
+impl Pulse {
+    /// Says that the executor did something.
+    pub fn beat(&self) {
+        self.progress.store(self.progress.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Registers the calling thread as the executor's.
+    pub fn register(&self) {
+        // SAFETY: a system call without arguments that cannot fail.
+        let thread = unsafe { libc::gettid() };
+        self.thread.store(thread, Ordering::Release);
+    }
+
+    /// The executor's thread is about to end.
+    pub fn leave(&self) {
+        self.thread.store(0, Ordering::Release);
+    }
+
+    /// Interruptions after which the executor found work to do.
+    #[must_use]
+    pub fn useful_interruptions(&self) -> u64 {
+        self.useful.load(Ordering::Relaxed)
+    }
+}
+
+extern "C" fn nothing(_signal: libc::c_int) {}
+
+/// The running watchdog.
+pub struct Watchdog {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Watched {
+    pulse: Arc<Pulse>,
+    last: u64,
+    still: u32,
+    interrupted: bool,
+}
+
+impl Watchdog {
+    /// Starts watching.
+    ///
+    /// # Errors
+    /// When the signal's handler or the thread cannot be set up.
+    pub fn start(pulses: Vec<Arc<Pulse>>) -> io::Result<Watchdog> {
+        // SAFETY: the handler does nothing, so it is safe at any point of any thread; `action` is plain data. No
+        // SA_RESTART: the point is that the system call returns.
+        let installed = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as *const () as usize;
+            libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut())
+        };
+        if installed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let watched = pulses.into_iter().map(|pulse| Watched { pulse, last: 0, still: 0, interrupted: false });
+        let mut watched: Vec<_> = watched.collect();
+        let thread = std::thread::Builder::new().name("watchdog".into()).spawn(move || {
+            while !stopped.load(Ordering::Acquire) {
+                let quiet = watched.iter().all(|w| w.still > QUIET_PERIODS);
+                std::thread::sleep(if quiet { QUIET_PERIOD } else { PERIOD });
+                watched.iter_mut().for_each(Watched::look);
+            }
+        })?;
+        Ok(Watchdog { stop, thread: Some(thread) })
+    }
+}
+
+impl Watched {
+    fn look(&mut self) {
+        let progress = self.pulse.progress.load(Ordering::Relaxed);
+        if progress != self.last {
+            if self.interrupted {
+                let useful = &self.pulse.useful;
+                useful.store(useful.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            }
+            (self.last, self.still, self.interrupted) = (progress, 0, false);
+            return;
+        }
+        self.still += 1;
+        let thread = self.pulse.thread.load(Ordering::Acquire);
+        if thread != 0 {
+            // SAFETY: a system call with plain numbers. If the thread has just ended, the call fails and nothing
+            // happens; the process id keeps it from reaching another process's thread.
+            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGURG) };
+            self.interrupted = true;
+        }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
