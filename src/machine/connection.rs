@@ -234,6 +234,12 @@ impl<K: Clone + Eq + Hash, R> Connection<K, R> {
         self.silent_in_flight -= 1;
     }
 
+    /// Whether [`Connection::pop_ready`] has a response.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.slots.front().is_some_and(|slot| slot.response.is_some())
+    }
+
     /// The next response in the order of the requests, if it is complete. The shell writes it and reports every
     /// byte with [`Connection::sent`].
     pub fn pop_ready(&mut self, now_ms: u64) -> Option<R> {

@@ -58,6 +58,17 @@ impl Shard {
             .detach();
         }
         self.deliver_events();
+        let store = self.store.borrow();
+        let durable = store.wal().durable();
+        if !store.wal().is_idle() || store.wal().has_unstated() || store.is_checkpointing() {
+            self.note_activity();
+        }
+        drop(store);
+        if self.durable_seen.replace(durable) != durable {
+            for signal in self.durability.take() {
+                signal.set();
+            }
+        }
     }
 
     async fn write_commit(self: Rc<Self>, submission: Submission<DmaCommit>, path: String) {

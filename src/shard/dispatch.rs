@@ -1,0 +1,192 @@
+//! A frame becomes a request that takes effect in its turn.
+
+use crate::api::{self, Kind, Order};
+use crate::clock::monotonic_ms;
+use crate::machine::budget::{Class, Reservation};
+use crate::machine::connection::{Access, CloseReason, RequestId, Response as Slot};
+use crate::shard::Shard;
+use crate::shard::connection::{Conn, OrderKey, Response, Waiting};
+use crate::shard::handlers::{self, Context, HandlerError};
+use bytes::Bytes;
+use ringlog_net::fetch::FetchRequest;
+use ringlog_net::frame::{FrameLimits, RequestHead};
+use ringlog_net::produce::ProduceRequest;
+use std::fmt::Display;
+use std::rc::Rc;
+
+impl Shard {
+    /// How long frames may be.
+    pub fn frame_limits(&self) -> FrameLimits {
+        let config = self.config.borrow();
+        FrameLimits {
+            produce_bytes_max: config.request_max_bytes as usize,
+            other_bytes_max: config.small_request_max_bytes.min(config.request_max_bytes) as usize,
+        }
+    }
+
+    /// Reserves memory for a frame, or puts the connection in line for it.
+    pub fn reserve(&self, conn: &Rc<Conn>, class: Class, bytes: usize) -> Option<Reservation> {
+        self.budget.borrow_mut().try_reserve(class, conn.id, bytes)
+    }
+
+    /// Gives memory back, and to those whose turn has come.
+    pub fn release(&self, reservation: Reservation) {
+        let mut granted = Vec::new();
+        self.budget.borrow_mut().release(reservation, &mut granted);
+        granted.into_iter().for_each(|grant| self.release_or_grant(grant));
+    }
+
+    /// Closes a connection whose bytes make no sense, with one line that says whose and why.
+    pub fn malformed(&self, conn: &Conn, cause: &dyn Display) {
+        self.counters.malformed_frames.increment();
+        tracing::warn!("closing {}: {cause}", conn.peer);
+        conn.close(CloseReason::Malformed);
+    }
+
+    /// Takes a whole request: it starts now, or when those before it that touch the same are settled.
+    pub fn take_request(
+        self: &Rc<Self>,
+        conn: &Rc<Conn>,
+        request: &[u8],
+        shared: Option<&Bytes>,
+        reservation: Reservation,
+    ) {
+        self.counters.requests.increment();
+        let head = match RequestHead::parse(request) {
+            Ok(head) => head,
+            Err(error) => {
+                self.malformed(conn, &error);
+                return self.release(reservation);
+            }
+        };
+        let Some(api) = api::find(head.api_key, head.api_version) else {
+            let (key, version) = (head.api_key, head.api_version);
+            self.malformed(conn, &format_args!("API key {key} version {version} is not served"));
+            return self.release(reservation);
+        };
+        let slot = match api.kind {
+            // The acks stand after the transactional id; the decoder knows where.
+            Kind::Produce if is_silent(&head, request) => Slot::Never,
+            _ => Slot::InTurn,
+        };
+        let access = match api.order {
+            Order::Metadata => Access::Exclusive,
+            Order::Free => Access::Shared,
+        };
+        let opened = {
+            let mut machine = conn.machine.borrow_mut();
+            if machine.all_settled() && access == Access::Shared {
+                machine.open(monotonic_ms(), slot, [])
+            } else {
+                machine.open(monotonic_ms(), slot, [(OrderKey::Metadata, access)])
+            }
+        };
+        if opened.ready {
+            self.start_request(conn, opened.id, api.kind, &head, request, shared, reservation);
+        } else {
+            let frame = shared.map_or_else(|| Bytes::copy_from_slice(request), |all| all.slice_ref(request));
+            conn.waiting.borrow_mut().push_back((opened.id, Waiting { frame, reservation }));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn start_request(
+        self: &Rc<Self>,
+        conn: &Rc<Conn>,
+        id: RequestId,
+        kind: Kind,
+        head: &RequestHead<'_>,
+        request: &[u8],
+        shared: Option<&Bytes>,
+        reservation: Reservation,
+    ) {
+        let body = &request[head.body_at..];
+        match kind {
+            Kind::Produce => match ProduceRequest::decode(head.api_version, body) {
+                Ok(produce) => {
+                    self.settle(conn, id);
+                    self.produce(conn, id, head, &produce, shared, reservation);
+                }
+                Err(error) => {
+                    self.malformed(conn, &error);
+                    self.release(reservation);
+                }
+            },
+            Kind::Fetch => {
+                match FetchRequest::decode(head.api_version, body) {
+                    Ok(fetch) => {
+                        self.settle(conn, id);
+                        self.fetch(conn, id, head, &fetch);
+                    }
+                    Err(error) => self.malformed(conn, &error),
+                }
+                self.release(reservation);
+            }
+            kind => {
+                let body = shared.map_or_else(|| Bytes::copy_from_slice(body), |all| all.slice_ref(body));
+                self.start_handler(conn, id, kind, head, body, reservation);
+            }
+        }
+    }
+
+    /// Starts a request that has a handler of its own. Those that change the metadata settle when they are done;
+    /// the others are in the order of their task, which starts before anything that comes after them.
+    fn start_handler(
+        self: &Rc<Self>,
+        conn: &Rc<Conn>,
+        id: RequestId,
+        kind: Kind,
+        head: &RequestHead<'_>,
+        body: Bytes,
+        reservation: Reservation,
+    ) {
+        let context = Context {
+            api_key: head.api_key,
+            api_version: head.api_version,
+            correlation_id: head.correlation_id,
+            client_id: head.client_id.map(str::to_owned),
+            client_host: format!("/{}", conn.peer.ip()),
+            connection: conn.id,
+        };
+        let exclusive = api::find(head.api_key, head.api_version).is_some_and(|api| api.order == Order::Metadata);
+        if !exclusive {
+            self.settle(conn, id);
+        }
+        let (shard, conn) = (Rc::clone(self), Rc::clone(conn));
+        glommio::spawn_local(async move {
+            let answer = handlers::handle(Rc::clone(&shard), context, kind, body).await;
+            shard.release(reservation);
+            if exclusive {
+                shard.settle(&conn, id);
+            }
+            match answer {
+                Ok(frame) => conn.complete(id, Response::Bytes(frame)),
+                Err(HandlerError::Malformed(cause)) => shard.malformed(&conn, &cause),
+                Err(error) => shard.malformed(&conn, &error),
+            }
+            shard.pump();
+        })
+        .detach();
+    }
+
+    /// The order of a request's effect is fixed: those behind it may start.
+    fn settle(self: &Rc<Self>, conn: &Rc<Conn>, id: RequestId) {
+        let mut ready = Vec::new();
+        conn.machine.borrow_mut().settle(id, &mut ready);
+        for id in ready {
+            let waiting = {
+                let mut waiting = conn.waiting.borrow_mut();
+                let at = waiting.iter().position(|(other, _)| *other == id);
+                at.and_then(|at| waiting.remove(at))
+            };
+            let Some((id, Waiting { frame, reservation })) = waiting else { continue };
+            let head = RequestHead::parse(&frame).expect("it was parsed when it came");
+            let api = api::find(head.api_key, head.api_version).expect("it was found when it came");
+            self.start_request(conn, id, api.kind, &head, &frame, Some(&frame), reservation);
+        }
+    }
+}
+
+fn is_silent(head: &RequestHead<'_>, request: &[u8]) -> bool {
+    ProduceRequest::decode(head.api_version, &request[head.body_at..]).is_ok_and(|produce| produce.acks == 0)
+}
