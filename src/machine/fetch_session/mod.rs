@@ -10,6 +10,8 @@
 //! the partitions of all sessions of a shard are bounded.
 
 mod cache;
+#[cfg(test)]
+mod model_tests;
 mod session;
 #[cfg(test)]
 mod tests;
