@@ -2,6 +2,7 @@
 //!
 //! The library holds everything but `main`; `README.md` has the code map and the architecture's invariants.
 
+pub mod cli;
 pub mod clock;
 pub mod limits;
 pub mod machine;
