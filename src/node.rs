@@ -10,8 +10,10 @@ use ringlog_storage::PartitionKey;
 use ringlog_storage::disk::Disk;
 use ringlog_storage::job::Files;
 use ringlog_storage::reader::Segments;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use uuid::Uuid;
 
@@ -55,6 +57,8 @@ pub struct Node {
     pub partitions: AtomicUsize,
     /// Client connections of each shard.
     pub connections: Vec<AtomicUsize>,
+    /// How many connections each client address has. Touched only when one comes or goes.
+    pub clients: Mutex<HashMap<IpAddr, usize>>,
     /// Shards that have no connections left and wait for the others.
     pub stopped: AtomicUsize,
 }
@@ -71,6 +75,17 @@ impl Node {
         tracing::error!("fatal: {what}");
         eprintln!("ringlog: fatal: {what}; the broker stops so that nothing is acknowledged that may be lost");
         std::process::exit(1);
+    }
+
+    /// A connection of this address is gone.
+    pub fn client_left(&self, address: IpAddr) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = clients.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&address);
+            }
+        }
     }
 
     /// Whether produce is refused for want of disk space.

@@ -102,13 +102,15 @@ pub struct ShardStart {
     pub store: Store<DmaCommit>,
     /// The metadata at the start.
     pub image: Arc<Image>,
+    /// Told once the shard serves.
+    pub ready: std::sync::mpsc::Sender<()>,
 }
 
 pub use storage_io::DmaCommit as Commit;
 
 /// Runs a shard until it is told to stop and has written everything out.
 pub async fn run(start: ShardStart) {
-    let ShardStart { id, node, store, image } = start;
+    let ShardStart { id, node, store, image, ready } = start;
     let config = image.broker_config(node.node_id, &node.file);
     let natural = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let limits = Limits {
@@ -146,6 +148,7 @@ pub async fn run(start: ShardStart) {
     shard.pulse.register();
     shard.take_image(&image);
     shard.pump();
+    let _ = ready.send(());
     let upkeep = glommio::spawn_local(Rc::clone(&shard).upkeep()).detach();
     while !shard.stopping.get() {
         let message = shard.node.mailboxes[id].receive().await;
@@ -294,10 +297,10 @@ impl Shard {
                 self.count_connections();
                 glommio::spawn_local(connection::serve(Rc::clone(self), conn)).detach();
             }
-            Ok(_) => self.release_connection(),
+            Ok(_) => self.release_connection(peer.ip()),
             Err(error) => {
                 tracing::warn!("refusing {peer}: {error}");
-                self.release_connection();
+                self.release_connection(peer.ip());
             }
         }
     }
@@ -306,7 +309,8 @@ impl Shard {
         self.counters.connections.set(self.connections.borrow().len() as u64);
     }
 
-    fn release_connection(&self) {
+    fn release_connection(&self, address: std::net::IpAddr) {
+        self.node.client_left(address);
         self.node.connections[self.id].fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -322,7 +326,7 @@ impl Shard {
             self.release(reservation);
         }
         self.count_connections();
-        self.release_connection();
+        self.release_connection(conn.peer.ip());
     }
 
     fn release_or_grant(&self, grant: crate::machine::budget::Grant<u64>) {
