@@ -1,4 +1,5 @@
 //! Pure state machines: inputs and a clock value in, outputs out. No sockets, files, timers, threads,
 //! randomness or `async`; the simulator runs exactly this code.
 
+pub mod config;
 pub mod error;
