@@ -2,3 +2,4 @@
 //! randomness or `async`; the simulator runs exactly this code.
 
 pub mod error;
+pub mod group;
