@@ -405,8 +405,10 @@ impl World {
 
     /// Faults end; every client keeps going. One that is down is started again, and so is one that was fenced:
     /// as in Kafka, a static member whose new id was not in the log yet when the coordinator moved finds its
-    /// predecessor's id there.
+    /// predecessor's id there. All support every protocol again: the log keeps only the one in use, so after a
+    /// restart others cannot be agreed on until the members rejoin (as in Kafka, too).
     fn settle(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.protocols = vec!["range", "sticky"]);
         for _ in 0..100 {
             for n in 0..CLIENTS {
                 if self.clients[n].doing == Doing::Nothing {
