@@ -380,8 +380,7 @@ impl Coordinator {
             let group = match key {
                 TimerKey::Expiry => {
                     self.expire_some(now);
-                    // What is left of this round is due at once, but not in this call.
-                    return;
+                    continue;
                 }
                 TimerKey::Session { group, member } => {
                     let found = self.groups.get_mut(&group).expect("a group's timers end with it");
@@ -417,8 +416,9 @@ impl Coordinator {
             self.drop_if_vacant(id);
         }
         let round_is_over = next.len() < EXPIRY_GROUPS_PER_TICK;
+        // What is left of a round is due soon, but not in this call.
         let wait_ms =
-            if round_is_over { self.settings.offsets_retention_check_interval_ms.max(1) } else { 0 };
+            if round_is_over { self.settings.offsets_retention_check_interval_ms.max(1) } else { 1 };
         self.expiry_after = next.last().filter(|_| !round_is_over).cloned();
         self.io.timers.set(TimerKey::Expiry, now.monotonic_ms + wait_ms);
     }

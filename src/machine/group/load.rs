@@ -19,6 +19,8 @@ pub enum LoadError {
     Key(CodecError),
     /// Its value cannot.
     Value(CodecError),
+    /// Its value describes a generation that cannot be: one member twice, or members without a protocol.
+    Inconsistent,
 }
 
 impl std::fmt::Display for LoadError {
@@ -26,6 +28,7 @@ impl std::fmt::Display for LoadError {
         match self {
             LoadError::Key(error) => write!(f, "the key of a group record cannot be read: {error}"),
             LoadError::Value(error) => write!(f, "the value of a group record cannot be read: {error}"),
+            LoadError::Inconsistent => f.write_str("a group record describes a generation that cannot be"),
         }
     }
 }
@@ -52,8 +55,11 @@ impl Coordinator {
             RecordKey::Group { group } => {
                 match value {
                     Some(value) => {
-                        let decoded = decode_group_value(value).map_err(LoadError::Value)?;
                         let value = Bytes::copy_from_slice(value);
+                        let decoded = decode_group_value(&value).map_err(LoadError::Value)?;
+                        if !decoded.is_consistent() {
+                            return Err(LoadError::Inconsistent);
+                        }
                         self.group_to_load(&group, record_timestamp_ms).restore(value, decoded);
                     }
                     None => self.group_to_load(&group, record_timestamp_ms).restore_tombstone(),

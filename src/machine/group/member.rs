@@ -1,5 +1,6 @@
 //! A member of a group.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -102,12 +103,7 @@ impl JoinRequest {
 
     /// The protocols without repeated names; the first of a name counts.
     pub(super) fn distinct_protocols(&self) -> Vec<(String, Bytes)> {
-        let mut protocols: Vec<(String, Bytes)> = Vec::with_capacity(self.protocols.len());
-        for (name, metadata) in &self.protocols {
-            if !protocols.iter().any(|(seen, _)| seen == name) {
-                protocols.push((name.clone(), metadata.clone()));
-            }
-        }
-        protocols
+        let mut seen = BTreeSet::new();
+        self.protocols.iter().filter(|(name, _)| seen.insert(name)).cloned().collect()
     }
 }

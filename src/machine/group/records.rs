@@ -10,6 +10,8 @@
 //! A record without value is a tombstone. Versions 4 are flexible (KIP-915); Kafka 4 reads them and, like
 //! Ringlog, still writes the last version that is not. Other key versions belong to other kinds of groups.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 pub use super::codec::CodecError;
@@ -72,6 +74,19 @@ pub struct GroupValue {
     pub state_timestamp_ms: i64,
     /// The members.
     pub members: Vec<MemberValue>,
+}
+
+impl GroupValue {
+    /// Whether a coordinator can have written this: members are distinct and have agreed on a protocol.
+    pub(super) fn is_consistent(&self) -> bool {
+        let agreed = !self.protocol_type.is_empty() && self.protocol.is_some();
+        let ids: BTreeSet<&str> = self.members.iter().map(|member| &*member.member_id).collect();
+        let mut instances = BTreeSet::new();
+        let mut statics = self.members.iter().filter_map(|member| member.instance_id.as_deref());
+        (agreed || self.members.is_empty())
+            && ids.len() == self.members.len()
+            && statics.all(|instance| instances.insert(instance))
+    }
 }
 
 /// A member in the value of a group's record.
@@ -199,9 +214,10 @@ pub fn encode_group_value(value: &GroupValue) -> Bytes {
     writer.finish()
 }
 
-/// Decodes a generation of any version from 0 to 4. Errors: the bytes do not follow the schema.
-pub fn decode_group_value(value: &[u8]) -> Result<GroupValue, CodecError> {
-    let (version, mut reader) = open_value(Bytes::copy_from_slice(value))?;
+/// Decodes a generation of any version from 0 to 4. Byte fields are slices of the value. Errors: the bytes do
+/// not follow the schema.
+pub fn decode_group_value(value: &Bytes) -> Result<GroupValue, CodecError> {
+    let (version, mut reader) = open_value(value.clone())?;
     let protocol_type = reader.string()?;
     let generation = reader.i32()?;
     let protocol = reader.nullable_string()?;
@@ -349,10 +365,10 @@ mod tests {
         let version_3 = b"\0\x03\0\x08consumer\0\0\0\x03\0\x05range\0\x01m\0\0\0\0\0\0\0\x05\0\0\0\x01\
             \0\x01m\0\x01i\0\x01c\0\x01h\0\0\0\x02\0\0\0\x01\0\0\0\x03sub\0\0\0\x02as";
         assert_eq!(&encode_group_value(&group_value())[..], &version_3[..]);
-        assert_eq!(decode_group_value(version_3), Ok(group_value()));
+        assert_eq!(decode_group_value(&Bytes::from_static(version_3)), Ok(group_value()));
         let version_4 = b"\0\x04\x09consumer\0\0\0\x03\x06range\x02m\0\0\0\0\0\0\0\x05\x02\
             \x02m\x02i\x02c\x02h\0\0\0\x02\0\0\0\x01\x04sub\x03as\0\0";
-        assert_eq!(decode_group_value(version_4), Ok(group_value()));
+        assert_eq!(decode_group_value(&Bytes::from_static(version_4)), Ok(group_value()));
         let empty = GroupValue {
             protocol_type: String::new(),
             generation: 0,
@@ -374,16 +390,16 @@ mod tests {
         member(&mut expected);
         let version_1 = b"\0\x01\0\x08consumer\0\0\0\x03\0\x05range\0\x01m\0\0\0\x01\
             \0\x01m\0\x01c\0\x01h\0\0\0\x02\0\0\0\x01\0\0\0\x03sub\0\0\0\x02as";
-        assert_eq!(decode_group_value(version_1), Ok(expected.clone()));
+        assert_eq!(decode_group_value(&Bytes::from_static(version_1)), Ok(expected.clone()));
         let version_0 = b"\0\0\0\x08consumer\0\0\0\x03\0\x05range\0\x01m\0\0\0\x01\
             \0\x01m\0\x01c\0\x01h\0\0\0\x01\0\0\0\x03sub\0\0\0\x02as";
         expected.members[0].rebalance_timeout_ms = 1;
-        assert_eq!(decode_group_value(version_0), Ok(expected.clone()));
+        assert_eq!(decode_group_value(&Bytes::from_static(version_0)), Ok(expected.clone()));
         expected.members[0].rebalance_timeout_ms = 2;
         expected.state_timestamp_ms = 5;
         let version_2 = b"\0\x02\0\x08consumer\0\0\0\x03\0\x05range\0\x01m\0\0\0\0\0\0\0\x05\0\0\0\x01\
             \0\x01m\0\x01c\0\x01h\0\0\0\x02\0\0\0\x01\0\0\0\x03sub\0\0\0\x02as";
-        assert_eq!(decode_group_value(version_2), Ok(expected));
+        assert_eq!(decode_group_value(&Bytes::from_static(version_2)), Ok(expected));
     }
 
     proptest! {
@@ -406,9 +422,9 @@ mod tests {
             let at = at % bytes.len();
             bytes[at] ^= flip;
             bytes.truncate(cut);
-            let _ = decode_group_value(&bytes);
             let _ = decode_offset_value(&bytes);
             let _ = decode_key(&bytes);
+            let _ = decode_group_value(&Bytes::from(bytes));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Appends that fail, leadership that is lost, and what is read back.
 
+use bytes::Bytes;
+
 use crate::machine::error::ErrorCode;
 
 use super::super::*;
@@ -81,6 +83,24 @@ fn an_assignment_stored_too_late_is_not_handed_out() {
         assert_eq!(lab.synced(parked).error, ErrorCode::REBALANCE_IN_PROGRESS);
         lab.append(result);
         assert_eq!(lab.state(), "PreparingRebalance");
+    }
+}
+
+#[test]
+fn a_generation_gets_its_own_assignment() {
+    for result in [Ok(()), FULL] {
+        let mut lab = Lab::new();
+        let (members, _) = lab.completing(&["a"]);
+        lab.sync(&members[0], 1, &[(&members[0], "of generation 1")]);
+        let tokens = [lab.join(new_member("b")), lab.join(known_member(&members[0]))];
+        assert_eq!(tokens.map(|token| lab.joined(token).generation), [2, 2]);
+        let follower = lab.sync("b-uuid", 2, &[]);
+        lab.append(result);
+        assert!(lab.waits(follower), "what was stored is another generation's");
+        let leader = lab.sync(&members[0], 2, &[("b-uuid", "of generation 2")]);
+        lab.append_all();
+        assert_eq!(&lab.synced(follower).assignment[..], b"of generation 2");
+        assert!(lab.synced(leader).assignment.is_empty());
     }
 }
 
@@ -209,6 +229,38 @@ fn records_that_cannot_be_read_are_reported_and_strange_ones_skipped() {
     assert_eq!(coordinator.load(&key, Some(b"\0\x09"), 0), Err(unknown));
     assert_eq!(coordinator.load(&encode_group_key("g"), Some(b"\0\x09"), 0), Err(unknown));
     assert_eq!(unknown.to_string(), "the value of a group record cannot be read: unknown version 9");
+    let member = MemberValue {
+        member_id: "m".to_owned(),
+        instance_id: None,
+        client_id: String::new(),
+        client_host: String::new(),
+        rebalance_timeout_ms: 1,
+        session_timeout_ms: 1,
+        subscription: Bytes::new(),
+        assignment: Bytes::new(),
+    };
+    let value = GroupValue {
+        protocol_type: "consumer".to_owned(),
+        generation: 1,
+        protocol: Some("range".to_owned()),
+        leader: None,
+        state_timestamp_ms: 1,
+        members: vec![member.clone(), member.clone()],
+    };
+    let on = |instance: &str, id: &str| MemberValue {
+        instance_id: Some(instance.to_owned()),
+        member_id: id.to_owned(),
+        ..member.clone()
+    };
+    for impossible in [
+        value.clone(),
+        GroupValue { members: vec![on("i", "a"), on("i", "b")], ..value.clone() },
+        GroupValue { members: vec![member.clone()], protocol: None, ..value.clone() },
+        GroupValue { members: vec![member.clone()], protocol_type: String::new(), ..value.clone() },
+    ] {
+        let bytes = encode_group_value(&impossible);
+        assert_eq!(coordinator.load(&encode_group_key("g"), Some(&bytes), 0), Err(LoadError::Inconsistent));
+    }
     for kind in 3..6 {
         assert_eq!(coordinator.load(&[0, kind, 1, 2, 3], Some(b"whatever"), 0), Ok(()));
     }

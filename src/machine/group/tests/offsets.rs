@@ -287,6 +287,20 @@ fn a_group_expires_as_a_whole_after_it_was_empty_for_the_retention() {
 }
 
 #[test]
+fn an_offset_is_not_expired_while_it_is_committed_again() {
+    let mut lab = Lab::new();
+    let members = lab.stable(&["a"]);
+    lab.leave(&[(&members[0], None)]);
+    lab.commit(simple_commit("t", 1));
+    lab.append_all();
+    lab.now.wall_ms += RETENTION_MS as i64;
+    let token = lab.commit(simple_commit("t", 2));
+    lab.pass(600_000);
+    lab.append_all();
+    assert_eq!((lab.committed(token), lab.offset("t")), (ErrorCode::NONE, 2));
+}
+
+#[test]
 fn offsets_without_a_group_expire_each_by_its_age() {
     let mut lab = Lab::new();
     lab.commit(simple_commit("old", 1));
@@ -343,7 +357,7 @@ fn expiry_goes_through_many_groups_in_pieces() {
     lab.append_all();
     lab.now.wall_ms += RETENTION_MS as i64;
     let mut seen = Vec::new();
-    for ms in [600_000, 0, 0, 0] {
+    for ms in [600_000, 1, 1, 1] {
         lab.pass(ms);
         seen.push(lab.appends.len());
         lab.append_all();

@@ -194,7 +194,13 @@ impl World {
             Reply::Sync(sync) => {
                 if !sync.error.is_error() && !sync.assignment.is_empty() {
                     let text = String::from_utf8(sync.assignment.to_vec()).unwrap();
+                    let (generation, text) = text.split_once(':').unwrap();
                     let (attempt, member) = text.split_once(':').unwrap();
+                    assert_eq!(
+                        generation,
+                        client.generation.to_string(),
+                        "each generation has its own assignment"
+                    );
                     // A static member that came back without a rebalance has its predecessor's assignment.
                     assert!(member == client.member_id || client.instance.is_some());
                     let key = (self.incarnation, client.group, client.generation);
@@ -241,7 +247,8 @@ impl World {
             }),
             Doing::Joined(members) => {
                 self.next_attempt += 1;
-                let assign = |id: &String| (id.clone(), Bytes::from(format!("{}:{id}", self.next_attempt)));
+                let text = format!("{}:{}", client.generation, self.next_attempt);
+                let assign = |id: &String| (id.clone(), Bytes::from(format!("{text}:{id}")));
                 Request::Sync(SyncRequest {
                     group,
                     generation: client.generation,

@@ -129,6 +129,39 @@ fn a_rebalance_keeps_absent_static_members_until_their_session_ends() {
 }
 
 #[test]
+fn an_absent_static_leader_is_replaced_by_one_who_came() {
+    let (mut lab, _) = stable();
+    let dynamic = lab.join(new_member("z"));
+    for _ in 0..2 {
+        lab.pass(SESSION_MS - 1);
+        lab.heartbeat_of("i0-u", Some("i0"), 1);
+        lab.heartbeat_of("i1-u", Some("i1"), 1);
+    }
+    lab.pass(2);
+    let reply = lab.joined(dynamic);
+    assert_eq!((reply.generation, &*reply.leader, reply.members.len()), (2, "z-uuid", 3));
+}
+
+#[test]
+fn a_rebalance_that_nobody_joins_goes_on() {
+    let (mut lab, members) = stable();
+    let token = lab.join(new_member("z"));
+    lab.leave(&[("z-uuid", None)]);
+    assert_eq!(lab.joined(token).error, ErrorCode::UNKNOWN_MEMBER_ID);
+    for _ in 0..5 {
+        lab.pass(SESSION_MS - 1);
+        for (member, instance) in members.iter().zip(["i0", "i1"]) {
+            let error = lab.heartbeat_of(member, Some(instance), 1);
+            assert_eq!(error, ErrorCode::REBALANCE_IN_PROGRESS, "still members, still called to join");
+        }
+    }
+    let rejoin =
+        |id: &str, instance: &str| JoinRequest { instance_id: Some(instance.to_owned()), ..known_member(id) };
+    let tokens = [lab.join(rejoin(&members[0], "i0")), lab.join(rejoin(&members[1], "i1"))];
+    assert_eq!(tokens.map(|token| lab.joined(token).generation), [2, 2]);
+}
+
+#[test]
 fn an_administrator_removes_by_instance() {
     let (mut lab, members) = stable();
     let token = lab.leave(&[("", Some("i1")), ("", Some("i9")), ("", None), (&members[0], Some("i1"))]);
