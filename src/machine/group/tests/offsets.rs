@@ -241,6 +241,26 @@ fn empty_groups_can_be_deleted() {
 }
 
 #[test]
+fn a_group_without_offsets_has_a_tombstone_too() {
+    for stored in [true, false] {
+        let mut lab = Lab::new();
+        let members = lab.stable(&["a"]);
+        lab.leave(&[(&members[0], None)]);
+        if stored {
+            lab.append_all();
+        }
+        // The record of the empty generation may still be on its way.
+        let token = delete_groups(&mut lab, &[GROUP]);
+        lab.append_all();
+        assert_eq!(deleted(&mut lab, token), [ErrorCode::NONE]);
+        assert_eq!(tombstones(&lab), [group_key()]);
+        assert_eq!(lab.state(), "Dead");
+        lab.restart();
+        assert_eq!(lab.state(), "Dead");
+    }
+}
+
+#[test]
 fn many_tombstones_go_in_pieces() {
     let mut lab = Lab::new();
     for partitions in [0..600, 600..1_200] {

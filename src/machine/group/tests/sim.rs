@@ -404,6 +404,8 @@ impl World {
                 }
                 3 => self.clients[n].protocols = vec!["sticky"],
                 4 => self.clients[n].protocols = vec!["range", "sticky"],
+                // The connection broke: the client asks again over another.
+                5 | 6 if self.clients[n].doing != Doing::Nothing => self.clients[n].doing = Doing::Idle,
                 _ => self.leave(n),
             },
             _ => self.crash(n),

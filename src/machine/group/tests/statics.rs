@@ -129,6 +129,18 @@ fn a_rebalance_keeps_absent_static_members_until_their_session_ends() {
 }
 
 #[test]
+fn a_failed_append_does_not_touch_the_rebalance_that_came_after_it() {
+    let (mut lab, members) = stable();
+    let token = lab.join(static_member("i1", "v"));
+    let new = lab.join(new_member("z"));
+    lab.append(Err(ErrorCode::KAFKA_STORAGE_ERROR));
+    assert!(lab.waits(token), "the rebalance answers it");
+    lab.join(JoinRequest { instance_id: Some("i0".to_owned()), ..known_member(&members[0]) });
+    assert_eq!((lab.joined(token).generation, lab.joined(new).generation), (2, 2));
+    assert_eq!(lab.heartbeat_of("i1-v", Some("i1"), 2), ErrorCode::NONE);
+}
+
+#[test]
 fn an_absent_static_leader_is_replaced_by_one_who_came() {
     let (mut lab, _) = stable();
     let dynamic = lab.join(new_member("z"));
