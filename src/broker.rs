@@ -127,10 +127,8 @@ impl Broker {
             is_ready.recv().map_err(|_| "a shard ended while it was starting".to_owned())?;
         }
         let stopping = Arc::new(AtomicBool::new(false));
-        let threads = vec![
-            start_acceptor(&node, listener, &stopping)?,
-            start_space_watch(&node, &options, &stopping)?,
-        ];
+        let threads =
+            vec![start_acceptor(&node, listener, &stopping)?, start_space_watch(&node, &options, &stopping)?];
         let metrics = Metrics::new(node.counters.clone());
         let source: Arc<dyn Source> = Arc::new(Health { node: Arc::clone(&node), metrics });
         let http = http_listener.map(|listener| http::serve(listener, source)).transpose();
@@ -244,7 +242,9 @@ fn open_data(
     if let (Some(version), Some(cluster)) = (&known, image.cluster_id())
         && version.cluster_id != cluster
     {
-        return Err("the data folder's metadata belong to another cluster than its VERSION file says".to_owned());
+        return Err(
+            "the data folder's metadata belong to another cluster than its VERSION file says".to_owned()
+        );
     }
     if known.is_none() && image.cluster_id().is_some() {
         return Err("the data folder has metadata but no VERSION file: restore that file".to_owned());
@@ -387,7 +387,8 @@ impl Placements {
     fn of(cores: &[usize], shards: usize, control_core: Option<usize>) -> Placements {
         const PINNED_FROM: usize = 4;
         let pinned = cores.len() >= PINNED_FROM;
-        let place = |i: usize| if pinned { Placement::Fixed(cores[i % cores.len()]) } else { Placement::Unbound };
+        let place =
+            |i: usize| if pinned { Placement::Fixed(cores[i % cores.len()]) } else { Placement::Unbound };
         let control = control_core.map_or(Placement::Unbound, Placement::Fixed);
         Placements { shards: (0..shards).map(place).collect(), control }
     }
@@ -438,12 +439,17 @@ fn start_shards(
     for (id, state) in recovered.shards.into_iter().enumerate() {
         let (node, image, ready) = (Arc::clone(node), Arc::clone(image), ready.clone());
         let store_seed = Uuid::new_v4().as_u64_pair().0;
-        let handle = executor(&format!("shard-{id}"), placements.shards[id].clone(), REGISTERED_BYTES, BLOCKING_THREADS)
-            .spawn(move || {
-                let store = Store::<Commit>::new(settings, state, store_seed);
-                shard::run(ShardStart { id, node, store, image, ready })
-            })
-            .map_err(|e| format!("shard {id} cannot be started: {e}"))?;
+        let handle = executor(
+            &format!("shard-{id}"),
+            placements.shards[id].clone(),
+            REGISTERED_BYTES,
+            BLOCKING_THREADS,
+        )
+        .spawn(move || {
+            let store = Store::<Commit>::new(settings, state, store_seed);
+            shard::run(ShardStart { id, node, store, image, ready })
+        })
+        .map_err(|e| format!("shard {id} cannot be started: {e}"))?;
         handles.push(handle);
     }
     Ok(handles)
@@ -514,7 +520,9 @@ fn start_space_watch(
                 let low = free < reserve;
                 if node.disk_low.swap(low, Ordering::Relaxed) != low {
                     if low {
-                        tracing::error!("the disk has only {free} bytes left: produce is refused until there is room");
+                        tracing::error!(
+                            "the disk has only {free} bytes left: produce is refused until there is room"
+                        );
                     } else {
                         tracing::info!("the disk has room again: produce is accepted");
                     }

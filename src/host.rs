@@ -35,14 +35,16 @@ fn raise(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
 /// # Errors
 /// The first finding.
 pub fn check_process(executors: u64) -> Result<(), String> {
-    let files = raise(libc::RLIMIT_NOFILE).map_err(|e| format!("reading the limit of open files failed: {e}"))?;
+    let files =
+        raise(libc::RLIMIT_NOFILE).map_err(|e| format!("reading the limit of open files failed: {e}"))?;
     if files < FILES_MIN {
         return Err(format!(
             "only {files} files may be open, at least {FILES_MIN} are needed: raise it with `ulimit -n` or \
              LimitNOFILE= in the service unit"
         ));
     }
-    let locked = raise(libc::RLIMIT_MEMLOCK).map_err(|e| format!("reading the limit of locked memory failed: {e}"))?;
+    let locked =
+        raise(libc::RLIMIT_MEMLOCK).map_err(|e| format!("reading the limit of locked memory failed: {e}"))?;
     let needed = executors * LOCKED_BYTES_PER_EXECUTOR;
     if locked < needed && !is_privileged() {
         return Err(format!(
@@ -88,7 +90,8 @@ fn check_io_uring() -> Result<(), String> {
 /// # Errors
 /// The first finding.
 pub fn check_data_dir(dir: &Path) -> Result<(), String> {
-    let path = CString::new(dir.as_os_str().as_bytes()).map_err(|_| "the data folder's name is not usable".to_owned())?;
+    let path = CString::new(dir.as_os_str().as_bytes())
+        .map_err(|_| "the data folder's name is not usable".to_owned())?;
     // SAFETY: `stat` is plain data that the call fills; the path is a C string that lives across it.
     let kind = unsafe {
         let mut stat: libc::statfs = std::mem::zeroed();

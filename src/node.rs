@@ -13,8 +13,8 @@ use ringlog_storage::reader::Segments;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 /// One broker process.
@@ -73,7 +73,9 @@ impl Node {
     /// Ends the process at once: what is on the disk is unknowable, or a promise cannot be kept any more.
     pub fn fatal(&self, what: &str) {
         tracing::error!("fatal: {what}");
-        eprintln!("ringlog: fatal: {what}; the broker stops so that nothing is acknowledged that may be lost");
+        eprintln!(
+            "ringlog: fatal: {what}; the broker stops so that nothing is acknowledged that may be lost"
+        );
         std::process::exit(1);
     }
 

@@ -16,11 +16,13 @@ pub fn run(args: StartArgs) -> Result<(), Failure> {
         let text = "clusters of several brokers are not there yet: start it without --voters, --join and --peer-listen";
         return Err(Failure::failed(text));
     }
-    let overrides: Vec<String> = args.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let settings = config::load(args.config.as_deref(), &overrides).map_err(|e| Failure::failed(e.to_string()))?;
+    let overrides: Vec<String> =
+        args.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let settings =
+        config::load(args.config.as_deref(), &overrides).map_err(|e| Failure::failed(e.to_string()))?;
     // Before any thread starts, so that each inherits the mask and a signal waits for us.
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM]).map_err(|e| Failure::failed(format!("cannot handle signals: {e}")))?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|e| Failure::failed(format!("cannot handle signals: {e}")))?;
     let broker = Broker::start(options(args, settings)).map_err(Failure::failed)?;
     println!("{}", broker.ready_line());
     let _ = std::io::stdout().flush();
@@ -47,10 +49,13 @@ fn options(args: StartArgs, settings: crate::machine::config::Settings) -> Optio
 }
 
 fn start_logging(args: &StartArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&args.log)
-        .map_err(|e| Failure::usage(format!("--log {}: {e}; write a level such as info or debug", args.log)))?;
-    let color = std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color);
+    let filter = EnvFilter::try_new(&args.log).map_err(|e| {
+        Failure::usage(format!("--log {}: {e}; write a level such as info or debug", args.log))
+    })?;
+    let color =
+        std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color);
     match args.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

@@ -7,7 +7,9 @@
 
 use crate::machine::metadata::{Batch, Image};
 use ringlog_storage::chunk::AlignedBuffer;
-use ringlog_storage::disk::{BLOCK, Disk, File, Open, block_ceil, is_full, make_dirs_durably, read_file, replace_file};
+use ringlog_storage::disk::{
+    BLOCK, Disk, File, Open, block_ceil, is_full, make_dirs_durably, read_file, replace_file,
+};
 use ringlog_storage::wal::format::{COMMIT_HEAD, CommitInfo, FileUse, seal_commit};
 use ringlog_storage::wal::scan::{Found, decide, find_commits};
 use std::io;
@@ -72,8 +74,7 @@ impl MetadataLog {
 
     fn begin(disk: Arc<dyn Disk>, sequence: u64) -> io::Result<MetadataLog> {
         let use_id = Uuid::new_v4().as_u64_pair().0;
-        let usage =
-            FileUse { generation: 0, use_id, sequence, file_bytes: 0, first_lsn: 1, shard: u32::MAX };
+        let usage = FileUse { generation: 0, use_id, sequence, file_bytes: 0, first_lsn: 1, shard: u32::MAX };
         let file = disk.open(&path(sequence), Open::Direct)?;
         let mut head = AlignedBuffer::zeroed(BLOCK);
         head.copy_from_slice(&usage.encode());

@@ -59,7 +59,8 @@ impl Shard {
             Question::EpochEnd { epoch } => {
                 let store = self.store.borrow();
                 let end = store.end_offset(partition.ix);
-                let (epoch, end_offset) = store.epochs(partition.ix).end_offset_for(epoch, end).unwrap_or((-1, -1));
+                let (epoch, end_offset) =
+                    store.epochs(partition.ix).end_offset_for(epoch, end).unwrap_or((-1, -1));
                 Ok(Told::EpochEnd { epoch, end_offset })
             }
             Question::Size => Ok(Told::Size(self.store.borrow().bytes(partition.ix))),
@@ -76,7 +77,11 @@ impl Shard {
         }
     }
 
-    async fn offset_at(self: &Rc<Self>, partition: &Rc<Partition>, timestamp: i64) -> Result<Told, ErrorCode> {
+    async fn offset_at(
+        self: &Rc<Self>,
+        partition: &Rc<Partition>,
+        timestamp: i64,
+    ) -> Result<Told, ErrorCode> {
         let (start, limit) = (self.store.borrow().start_offset(partition.ix), self.high_watermark(partition));
         let leader_epoch = partition.leader_epoch.get();
         let at = |offset: i64, leader_epoch: i32| Told::Offset { offset, timestamp: -1, leader_epoch };
@@ -149,7 +154,11 @@ impl Shard {
         }
     }
 
-    async fn delete_before(self: &Rc<Self>, partition: &Rc<Partition>, offset: i64) -> Result<Told, ErrorCode> {
+    async fn delete_before(
+        self: &Rc<Self>,
+        partition: &Rc<Partition>,
+        offset: i64,
+    ) -> Result<Told, ErrorCode> {
         if !partition.config.borrow().cleanup_policy.delete {
             return Err(ErrorCode::POLICY_VIOLATION);
         }

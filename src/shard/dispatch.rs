@@ -148,7 +148,8 @@ impl Shard {
             client_host: format!("/{}", conn.peer.ip()),
             connection: conn.id,
         };
-        let exclusive = api::find(head.api_key, head.api_version).is_some_and(|api| api.order == Order::Metadata);
+        let exclusive =
+            api::find(head.api_key, head.api_version).is_some_and(|api| api.order == Order::Metadata);
         if !exclusive {
             self.settle(conn, id);
         }

@@ -5,8 +5,8 @@ use crate::clock::monotonic_ms;
 use crate::machine::connection::RequestId;
 use crate::machine::error::ErrorCode;
 use crate::machine::fetch_session::{
-    FetchParams, FetchPartition, FetchRequest as SessionRequest, INITIAL_EPOCH, NO_SESSION, PartitionResult, Plan,
-    owner_shard, session_id_candidate,
+    FetchParams, FetchPartition, FetchRequest as SessionRequest, INITIAL_EPOCH, NO_SESSION, PartitionResult,
+    Plan, owner_shard, session_id_candidate,
 };
 use crate::shard::Shard;
 use crate::shard::connection::{Conn, Response};
@@ -336,7 +336,10 @@ impl Shard {
         };
         let (records, bytes) = match plan {
             ReadPlan::OutOfRange => {
-                return Found { error: ErrorCode::OFFSET_OUT_OF_RANGE, ..Found::error(part.place, ErrorCode::NONE) };
+                return Found {
+                    error: ErrorCode::OFFSET_OUT_OF_RANGE,
+                    ..Found::error(part.place, ErrorCode::NONE)
+                };
             }
             ReadPlan::Empty => return found,
             ReadPlan::Tail(read) => {
@@ -358,7 +361,11 @@ impl Shard {
                         return Found::error(part.place, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
                     }
                     Err(error) => {
-                        tracing::error!("reading partition {} of {}: {error}", partition.key.partition, partition.topic);
+                        tracing::error!(
+                            "reading partition {} of {}: {error}",
+                            partition.key.partition,
+                            partition.topic
+                        );
                         return Found::error(part.place, ErrorCode::KAFKA_STORAGE_ERROR);
                     }
                 }
@@ -400,7 +407,8 @@ impl Shard {
         signal.wait().or(time_up).await;
         self.fetches.borrow_mut().remove(&number);
         for (shard, group) in groups.into_iter().filter(|(shard, _)| *shard != self.id) {
-            let (keys, from): (Vec<PartitionKey>, usize) = (group.iter().map(|part| part.key).collect(), self.id);
+            let (keys, from): (Vec<PartitionKey>, usize) =
+                (group.iter().map(|part| part.key).collect(), self.id);
             self.run_on(shard, move |shard| shard.unwatch(&keys, from, number));
         }
     }

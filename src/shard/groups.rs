@@ -146,7 +146,9 @@ impl Shard {
 
     /// Starts the coordinators of partitions that came with the image.
     pub fn load_groups(self: &Rc<Self>) {
-        let Some(topic) = self.partitions.borrow().topic(&TopicRef::Name(OFFSETS_TOPIC)).cloned() else { return };
+        let Some(topic) = self.partitions.borrow().topic(&TopicRef::Name(OFFSETS_TOPIC)).cloned() else {
+            return;
+        };
         for place in &topic.partitions {
             let Place::Here(partition) = place else { continue };
             let index = partition.key.partition;
@@ -219,7 +221,9 @@ impl Shard {
     async fn read_for_load(&self, partition: &Partition, at: i64, end: i64) -> Result<Vec<u8>, String> {
         let plan = self.store.borrow().read(partition.ix, at, end, LOAD_BYTES);
         match plan {
-            ReadPlan::Tail(read) => Ok(read.slices.iter().flat_map(|s| s.as_bytes().iter().copied()).collect()),
+            ReadPlan::Tail(read) => {
+                Ok(read.slices.iter().flat_map(|s| s.as_bytes().iter().copied()).collect())
+            }
             ReadPlan::Cold(cold) => {
                 let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
                 let read = move || segments.read_copy(&*disk, &cold, at, end, LOAD_BYTES);
@@ -264,7 +268,8 @@ impl Shard {
         let time = now();
         let due: Vec<i32> = {
             let groups = self.groups.borrow();
-            let due = |host: &Host| host.coordinator.next_deadline_ms().is_some_and(|at| at <= time.monotonic_ms);
+            let due =
+                |host: &Host| host.coordinator.next_deadline_ms().is_some_and(|at| at <= time.monotonic_ms);
             groups.hosts.iter().filter(|(_, host)| due(host)).map(|(index, _)| *index).collect()
         };
         for partition in due {

@@ -199,7 +199,8 @@ impl Shard {
         let config = Rc::new(image.topic_config(topic, self.node.node_id, &self.node.file));
         let mut partitions = self.partitions.borrow_mut();
         let before = partitions.by_id.get(&topic.id).cloned();
-        let name: Rc<str> = before.as_ref().map_or_else(|| Rc::from(&*topic.name), |view| Rc::clone(&view.name));
+        let name: Rc<str> =
+            before.as_ref().map_or_else(|| Rc::from(&*topic.name), |view| Rc::clone(&view.name));
         let mut places = before.map_or_else(Vec::new, |view| view.partitions.clone());
         for index in known..topic.partitions.len() {
             let partition = i32::try_from(index).expect("partitions of a topic are bounded");

@@ -126,13 +126,18 @@ impl Shard {
             for partition in topic.partitions {
                 produce.results.borrow_mut().push(PartitionResult::error(partition.index, 0, None));
                 let at = usize::try_from(partition.index).ok();
-                let found = view.as_ref().zip(at).and_then(|(view, at)| Some((view.id, view.partitions.get(at)?)));
+                let found =
+                    view.as_ref().zip(at).and_then(|(view, at)| Some((view.id, view.partitions.get(at)?)));
                 let waiter = Waiter::Here(Rc::clone(&produce), place);
                 match (&refused, found, partition.records) {
                     (Some((code, text)), _, _) => self.refuse(waiter, *code, Some((*text).into())),
                     (None, None, _) => self.refuse(waiter, unknown_topic(&topic.topic), None),
                     (None, Some(_), None) => {
-                        self.refuse(waiter, ErrorCode::INVALID_RECORD, Some("The request has no records.".into()));
+                        self.refuse(
+                            waiter,
+                            ErrorCode::INVALID_RECORD,
+                            Some("The request has no records.".into()),
+                        );
                     }
                     (None, Some((_, Place::Here(here))), Some(records)) => {
                         let zstd_allowed = head.api_version >= ZSTD_SINCE;
@@ -157,9 +162,9 @@ impl Shard {
         let partitions = self.partitions.borrow();
         let label = |topic: &TopicRef<'_>| match topic {
             TopicRef::Id(id) => Label::Id(*id),
-            TopicRef::Name(name) => {
-                Label::Name(partitions.topic(topic).map_or_else(|| Rc::from(*name), |view| Rc::clone(&view.name)))
-            }
+            TopicRef::Name(name) => Label::Name(
+                partitions.topic(topic).map_or_else(|| Rc::from(*name), |view| Rc::clone(&view.name)),
+            ),
         };
         request.topics().map(|topic| (label(&topic.topic), topic.partitions.len())).collect()
     }
@@ -182,7 +187,14 @@ impl Shard {
                 match partition {
                     Some(partition) => {
                         let zstd_allowed = version >= ZSTD_SINCE;
-                        shard.submit(&partition, &part.records, Some(&part.records), zstd_allowed, acks, waiter);
+                        shard.submit(
+                            &partition,
+                            &part.records,
+                            Some(&part.records),
+                            zstd_allowed,
+                            acks,
+                            waiter,
+                        );
                     }
                     None => shard.refuse(waiter, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None),
                 }
@@ -211,8 +223,14 @@ impl Shard {
         waiter: Waiter,
     ) {
         let internal = matches!(waiter, Waiter::Internal(_));
-        let mut append =
-            PendingAppend { records: Bytes::new(), zstd_allowed, internal, acks, waiter, state: PendingState::Fresh };
+        let mut append = PendingAppend {
+            records: Bytes::new(),
+            zstd_allowed,
+            internal,
+            acks,
+            waiter,
+            state: PendingState::Fresh,
+        };
         if partition.queue.borrow().is_empty() {
             match self.try_append(partition, records, append) {
                 None => return,
@@ -242,7 +260,8 @@ impl Shard {
             PendingState::Checked(Ok(checked)) => self.append_checked(partition, &checked, acks, waiter),
             PendingState::Checked(Err(refusal)) => self.refuse_records(waiter, refusal),
             PendingState::Fresh | PendingState::Out => {
-                let rules = Rules { zstd_allowed, from_coordinator: internal, ..partition.rules.borrow().clone() };
+                let rules =
+                    Rules { zstd_allowed, from_coordinator: internal, ..partition.rules.borrow().clone() };
                 if batch::peek(records).is_ok_and(|info| batch::needs_decompression(&info, &rules)) {
                     Appended::Wait(waiter, PendingState::Fresh)
                 } else {

@@ -100,7 +100,8 @@ impl Shard {
         options.read(true).write(true).custom_flags(libc::O_DSYNC);
         let path = self.node.data_dir.join(path);
         let opened = options.dma_open(&path).await.map_err(|e| e.to_string())?;
-        let handle = Rc::clone(self.wal_files.borrow_mut().open.entry(file).or_insert_with(|| Rc::new(opened)));
+        let handle =
+            Rc::clone(self.wal_files.borrow_mut().open.entry(file).or_insert_with(|| Rc::new(opened)));
         Ok(handle)
     }
 }

@@ -41,7 +41,8 @@ impl Shard {
             self.pump();
             quiet = if self.active.take() { 0 } else { quiet + 1 };
             let at_most = if quiet < BUSY_TICKS { BUSY_TICK_MS } else { IDLE_TICK_MS };
-            let deadline = self.store.borrow().next_deadline().into_iter().chain(self.groups_deadline()).min();
+            let deadline =
+                self.store.borrow().next_deadline().into_iter().chain(self.groups_deadline()).min();
             let sleep = deadline.map_or(at_most, |at| at.saturating_sub(now).clamp(1, at_most));
             let timer = async {
                 glommio::timer::sleep(Duration::from_millis(sleep)).await;

@@ -249,6 +249,12 @@ impl<B: CommitBuffer> Store<B> {
         self.memory
     }
 
+    /// Whether blocking jobs are out or waiting.
+    #[must_use]
+    pub fn has_jobs_out(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// Whether the disk has no room for something that must be written.
     #[must_use]
     pub fn is_full(&self) -> bool {
