@@ -105,7 +105,8 @@ mod tests {
     #[test]
     fn departures() {
         // (how, isr before, elr before) -> (isr, elr, last known leader) after broker 1, the leader, departs; min ISR 2
-        let cases: [(Departure, &[i32], &[i32], &[i32], &[i32], Option<i32>); 7] = [
+        type Case = (Departure, &'static [i32], &'static [i32], &'static [i32], &'static [i32], Option<i32>);
+        let cases: [Case; 7] = [
             (Departure::Restarted, &[1, 2, 3], &[], &[1, 2, 3], &[], None),
             (Departure::Fenced, &[1, 2, 3], &[], &[2, 3], &[], None),
             (Departure::Fenced, &[1, 2], &[], &[2], &[1], None),

@@ -1,6 +1,6 @@
 //! The metadata state machine: brokers, topics, partitions, settings and producer-id blocks of the cluster.
 //!
-//! Inputs are [`Command`]s, decided by [`decide`] on an [`Image`] into [`Record`]s and a [`Reply`]. The records of
+//! Inputs are [`Command`]s, decided by [`decide()`] on an [`Image`] into [`Record`]s and a [`Reply`]. The records of
 //! one decision are one [`Batch`], one entry of the log: all or nothing. [`Image::apply`] is the only thing that
 //! changes an image, so that restart, replica and simulator agree. A reply leaves only once its batch is durable
 //! and applied. [`Delta`] says what changed from one image to the next; [`Image::check`] asserts every invariant.

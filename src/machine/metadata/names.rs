@@ -2,7 +2,7 @@
 
 use crate::limits::TOPIC_NAME_BYTES_MAX;
 
-/// The topic that holds group state.
+/// Topics of Kafka that hold state of groups, transactions and share groups.
 const INTERNAL: &[&str] = &["__consumer_offsets", "__transaction_state", "__share_group_state"];
 
 /// Whether a topic is the broker's own: listed as internal, not deleted by clients.

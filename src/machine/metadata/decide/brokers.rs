@@ -1,7 +1,7 @@
 //! Registration of brokers, and what it does to the partitions they hold.
 
 use super::Context;
-use crate::machine::config::Durability;
+use crate::machine::config::{Durability, Settings, TopicConfig};
 use crate::machine::error::ErrorCode;
 use crate::machine::metadata::command::{ApiError, Registration};
 use crate::machine::metadata::election::{Departure, depart, elect, with_epochs};
@@ -26,8 +26,11 @@ pub(super) fn register(
     let epoch = newest.map_or(0, |epoch| epoch + 1);
     let new_directory = before.is_some_and(|known| known.directory != registration.directory);
     records.push(Record::Broker(broker(registration, epoch)));
+    // Most topics set nothing of their own: their options are resolved once.
+    let plain = TopicConfig::resolve(&Settings::new(), image.layers(context.node_id, context.settings));
     for topic in image.topics_by_name() {
-        let config = context.topic_config(image, topic);
+        let own = (!topic.settings.is_empty()).then(|| context.topic_config(image, topic));
+        let config = own.as_ref().unwrap_or(&plain);
         for (index, partition) in (0..).zip(&topic.partitions) {
             if !partition.replicas.contains(&registration.id) {
                 continue;
@@ -176,6 +179,32 @@ mod tests {
         assert_eq!((offline.leader, offline.isr.len(), offline.elr.len()), (None, 0, 0));
         register(&mut cluster, Registration { directory: Uuid::from_u128(1), ..restarted(1, 7001) });
         assert_eq!(cluster.image.partition(whole, 0).unwrap().leader, None);
+    }
+
+    #[test]
+    fn what_is_lost_is_led_by_nobody_even_where_unclean_elections_are_allowed() {
+        let mut cluster = Cluster::of(1).set("unclean.leader.election.enable", "true");
+        let id = cluster.topic("t", 1, 1);
+        register(&mut cluster, Registration { lost: vec![(id, 0)], ..restarted(1, 7000) });
+        assert_eq!(cluster.image.partition(id, 0).unwrap().leader, None);
+        // Repaired, with what was lost accepted: recovery finds nothing wrong any more.
+        register(&mut cluster, restarted(1, 7001));
+        let partition = cluster.image.partition(id, 0).unwrap();
+        assert_eq!((partition.leader, &partition.isr[..]), (Some(1), &[1][..]));
+    }
+
+    #[test]
+    fn a_crash_costs_an_async_topic_its_place_in_sync_and_a_synced_one_nothing() {
+        let mut cluster = Cluster::of(2).set("ringlog.durability", "async");
+        let id = cluster.topic("t", 2, 2);
+        register(&mut cluster, Registration { clean: false, ..restarted(1, 7000) });
+        for partition in &cluster.image.topic(id).unwrap().partitions {
+            assert_eq!((&partition.isr[..], partition.leader), (&[2][..], Some(2)));
+        }
+        let mut cluster = Cluster::of(2);
+        let id = cluster.topic("t", 2, 2);
+        register(&mut cluster, Registration { clean: false, ..restarted(1, 7000) });
+        assert!(cluster.image.topic(id).unwrap().partitions.iter().all(|partition| partition.isr.len() == 2));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Context, partitions, repeated};
 use crate::limits::{PARTITIONS_PER_COMMAND_MAX, PARTITIONS_PER_TOPIC_MAX};
-use crate::machine::config::{Settings, check_topic_settings};
+use crate::machine::config::{BrokerConfig, Settings, check_topic_settings};
 use crate::machine::error::ErrorCode;
 use crate::machine::metadata::command::{ApiError, CreatedTopic, NewTopic};
 use crate::machine::metadata::image::Image;
@@ -13,12 +13,13 @@ use crate::machine::metadata::names::{check_topic_name, fold};
 use crate::machine::metadata::record::{Partition, Record};
 use crate::machine::placement::Candidate;
 
-/// What the topics of the command before this one take up.
+/// What holds for the whole command, and what its topics before this one took up.
 struct Progress<'a> {
     repeated: BTreeSet<&'a str>,
     folded: BTreeSet<String>,
     partitions: usize,
     candidates: Vec<Candidate>,
+    defaults: BrokerConfig,
 }
 
 pub(super) fn create_topics(
@@ -32,6 +33,7 @@ pub(super) fn create_topics(
         folded: BTreeSet::new(),
         partitions: 0,
         candidates: partitions::candidates(image),
+        defaults: image.broker_config(context.node_id, context.settings),
     };
     topics
         .iter()
@@ -139,9 +141,8 @@ fn place(
     topic: &NewTopic,
     progress: &Progress<'_>,
 ) -> Result<Vec<Vec<i32>>, ApiError> {
-    let config = image.broker_config(context.node_id, context.settings);
     let factor = match topic.replication_factor {
-        -1 => config.default_replication_factor,
+        -1 => progress.defaults.default_replication_factor,
         factor if factor <= 0 => {
             let message = "Replication factor must be larger than 0, or -1 to use the default value.";
             return Err(ApiError::new(ErrorCode::INVALID_REPLICATION_FACTOR, message));
@@ -149,7 +150,7 @@ fn place(
         factor => factor,
     };
     let count = match topic.partitions {
-        -1 => config.num_partitions,
+        -1 => progress.defaults.num_partitions,
         count if count <= 0 => {
             let message = "Number of partitions was set to an invalid non-positive value.";
             return Err(ApiError::new(ErrorCode::INVALID_PARTITIONS, message));

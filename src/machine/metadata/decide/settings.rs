@@ -2,8 +2,7 @@
 
 use super::{Context, repeated};
 use crate::machine::config::{
-    Kind, OptionDef, Settings, TopicConfig, broker_option, check_broker_settings, check_topic_settings,
-    topic_option,
+    Kind, OptionDef, Settings, broker_option, check_broker_settings, check_topic_settings, topic_option,
 };
 use crate::machine::error::ErrorCode;
 use crate::machine::metadata::command::{AlterOp, ApiError, ConfigResource, GivenSettings, SettingChange};
@@ -19,12 +18,14 @@ pub(super) fn replace(
     resources: &[(ConfigResource, GivenSettings)],
     records: &mut Vec<Record>,
 ) -> Results {
-    each(resources, |resource, settings| {
+    let results = each(resources, |resource, settings| {
         check_names(resource, settings.iter().map(|(name, _)| name.as_str()))?;
         check_nulls(settings.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name.as_str()))?;
         let given = settings.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         alter(image, context, resource, &given.collect(), records)
-    })
+    });
+    clear_elr(image, context, records);
+    results
 }
 
 /// IncrementalAlterConfigs: a resource's settings are changed one by one.
@@ -34,7 +35,7 @@ pub(super) fn change(
     resources: &[(ConfigResource, Vec<SettingChange>)],
     records: &mut Vec<Record>,
 ) -> Results {
-    each(resources, |resource, changes| {
+    let results = each(resources, |resource, changes| {
         check_names(resource, changes.iter().map(|change| change.name.as_str()))?;
         let needs_value = |change: &&SettingChange| change.op != AlterOp::Delete && change.value.is_none();
         check_nulls(changes.iter().filter(needs_value).map(|change| change.name.as_str()))?;
@@ -43,7 +44,9 @@ pub(super) fn change(
             apply_change(resource, &mut settings, change)?;
         }
         alter(image, context, resource, &settings, records)
-    })
+    });
+    clear_elr(image, context, records);
+    results
 }
 
 fn each<T>(
@@ -178,8 +181,6 @@ fn alter(
                 name,
                 value,
             }));
-            let config = TopicConfig::resolve(after, image.layers(context.node_id, context.settings));
-            clear_elr(context, image, topic, &config, records);
         }
         ConfigResource::Cluster | ConfigResource::Broker(_) => {
             let names: Vec<&str> = changes.iter().map(|(name, _)| name.as_str()).collect();
@@ -190,9 +191,6 @@ fn alter(
                 name,
                 value,
             }));
-            if broker.is_none_or(|id| id == context.node_id) {
-                clear_elr_of_all(context, image, broker, after, records);
-            }
         }
     }
     Ok(())
@@ -207,44 +205,37 @@ fn difference(before: &Settings, after: &Settings) -> Vec<(String, Option<String
         .collect()
 }
 
-fn clear_elr_of_all(
-    context: &Context<'_>,
-    image: &Image,
-    broker: Option<i32>,
-    after: &Settings,
-    records: &mut Vec<Record>,
-) {
-    let mut layers = image.layers(context.node_id, context.settings);
-    if broker.is_some() {
-        layers.broker = after;
-    } else {
-        layers.cluster = after;
-    }
-    for topic in image.topics_by_name() {
-        clear_elr(context, image, topic, &TopicConfig::resolve(&topic.settings, layers), records);
-    }
-}
-
 /// Who is eligible was decided under the old number of in-sync replicas: a change of it clears the ELR in the same
-/// batch (KIP-966).
-fn clear_elr(
-    context: &Context<'_>,
-    image: &Image,
-    topic: &Topic,
-    config: &TopicConfig,
-    records: &mut Vec<Record>,
-) {
-    let replicas = topic.replication_factor();
-    if context.topic_config(image, topic).min_insync(replicas) == config.min_insync(replicas) {
+/// batch (KIP-966). Done once for the whole command, since several of its resources may bear on one topic.
+fn clear_elr(image: &Image, context: &Context<'_>, records: &mut Vec<Record>) {
+    let bears = records.iter().any(|record| match record {
+        Record::TopicSetting { name, .. } | Record::BrokerSetting { name, .. } => {
+            name == "min.insync.replicas"
+        }
+        _ => false,
+    });
+    if !bears {
         return;
     }
-    for (index, partition) in (0..).zip(&topic.partitions) {
-        if !partition.elr.is_empty() {
-            let partition = Partition {
-                elr: Vec::new(),
-                partition_epoch: partition.partition_epoch + 1,
-                ..(**partition).clone()
-            };
+    let mut after = image.clone();
+    for record in records.iter() {
+        after.apply(record);
+    }
+    for topic in image.topics_by_name() {
+        let min_insync = |image: &Image| {
+            let topic = image.topic(topic.id).expect("settings delete no topic");
+            context.topic_config(image, topic).min_insync(topic.replication_factor())
+        };
+        if topic.partitions.iter().all(|partition| partition.elr.is_empty())
+            || min_insync(image) == min_insync(&after)
+        {
+            continue;
+        }
+        for (index, partition) in
+            (0..).zip(&topic.partitions).filter(|(_, partition)| !partition.elr.is_empty())
+        {
+            let partition_epoch = partition.partition_epoch + 1;
+            let partition = Partition { elr: Vec::new(), partition_epoch, ..(**partition).clone() };
             records.push(Record::Partition { topic: topic.id, index, partition });
         }
     }
@@ -371,6 +362,20 @@ mod tests {
         let delete = vec![change("message.max.bytes", AlterOp::Delete, "")];
         incremental(&mut cluster, ConfigResource::Broker(1), delete).unwrap();
         assert_eq!(max(&cluster), 2000);
+    }
+
+    #[test]
+    fn one_command_that_bears_on_a_topic_twice_clears_its_elr_once() {
+        let mut cluster = Cluster::of(1);
+        let id = cluster.topic("t", 1, 1);
+        let fenced = Registration { unfenced: false, incarnation: Uuid::from_u128(7), ..registration(1) };
+        cluster.run(&Command::RegisterBroker(fenced));
+        let set = || vec![change("min.insync.replicas", AlterOp::Set, "2")];
+        let resources =
+            vec![(t(), set()), (ConfigResource::Cluster, set()), (ConfigResource::Broker(1), set())];
+        let command = Command::IncrementalAlterConfigs { resources, validate_only: false };
+        assert_eq!(results(&mut cluster, &command), [Ok(()); 3]);
+        assert!(cluster.image.partition(id, 0).unwrap().elr.is_empty());
     }
 
     #[test]
