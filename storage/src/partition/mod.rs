@@ -54,6 +54,9 @@ pub struct Appended {
 pub(crate) struct Capture {
     pub lsn: Lsn,
     pub log_start: i64,
+    /// Segments that the log start passed since: they are part of what was captured, and their files may go
+    /// only because of a frame that comes after it.
+    pub dropped: Vec<SegmentState>,
     pub active: SegmentState,
     pub epochs: Vec<u8>,
     pub producers: Vec<u8>,
@@ -84,6 +87,8 @@ pub(crate) struct PartitionLog {
     pub queued: bool,
     /// Whether it stands in the list of those that changed since the last checkpoint.
     pub listed: bool,
+    /// Whether it stands in the eviction queue.
+    pub evictable: bool,
     /// Whether its folder is known to exist.
     pub has_folder: bool,
     /// Whether its folder's entries in the folders above are known to be synced.
@@ -106,7 +111,7 @@ impl PartitionLog {
         active.indexed_from = at.bytes;
         active.index = SegmentIndex::resume(at.base, at.end, at.bytes);
         active.max_timestamp = at.max_timestamp;
-        active.padded_at = (block_floor(at.bytes) != at.bytes).then_some(at.bytes);
+        active.wants_image = block_floor(at.bytes) != at.bytes;
         let sealed = state.segments[..state.segments.len() - 1].iter().copied().collect();
         PartitionLog {
             key: state.key,
@@ -128,6 +133,7 @@ impl PartitionLog {
             flushing: false,
             queued: false,
             listed: false,
+            evictable: false,
             new_files: false,
             deleted: None,
         }
@@ -196,7 +202,7 @@ impl PartitionLog {
             self.roll();
         }
         let position = self.active.bytes;
-        if self.active.padded_at.take().is_some() {
+        if std::mem::take(&mut self.active.wants_image) {
             self.log_block_image(wal);
         }
         let frame = Frame::Append { segment: self.active.base, position, batch: (&header, body) };
@@ -253,14 +259,24 @@ impl PartitionLog {
         self.log_start = start;
         let lsn = wal.append(&self.key, &Frame::LogStart { start });
         self.touch(lsn);
-        let mut gone = Vec::new();
-        while self.sealed.front().is_some_and(|s| s.end <= start) {
-            gone.extend(self.sealed.pop_front().map(|s| s.base));
-        }
+        let gone = self.drop_below_start();
         self.epochs.truncate_from_start(start);
         let first = self.first_segment();
         let freed = self.tail.forget_before(first);
         (lsn, gone, freed)
+    }
+
+    /// Drops the sealed segments that lie wholly below the log start. Returns their base offsets.
+    pub fn drop_below_start(&mut self) -> Vec<i64> {
+        let start = self.log_start;
+        let mut gone = Vec::new();
+        while let Some(segment) = self.sealed.pop_front_if(|s| s.end <= start) {
+            gone.push(segment.base);
+            if let Some(capture) = &mut self.capture {
+                capture.dropped.push(segment);
+            }
+        }
+        gone
     }
 
     /// Base offset of the oldest segment.
@@ -276,9 +292,11 @@ impl PartitionLog {
     pub fn take_capture(&mut self) {
         assert!(self.capture.is_none(), "one checkpoint at a time");
         self.after_capture = None;
+        self.active.wants_image = block_floor(self.active.bytes) != self.active.bytes;
         self.capture = Some(Capture {
             lsn: self.last_lsn,
             log_start: self.log_start,
+            dropped: Vec::new(),
             active: SegmentState {
                 base: self.active.base,
                 end: self.active.end,
@@ -293,8 +311,8 @@ impl PartitionLog {
     /// The checkpoint's entry, once the captured bytes are synced.
     pub fn captured_state(&self) -> Option<PartitionState> {
         let capture = self.capture.as_ref()?;
-        let mut segments: Vec<_> =
-            self.sealed.iter().filter(|s| s.base < capture.active.base).copied().collect();
+        let sealed = capture.dropped.iter().chain(&self.sealed);
+        let mut segments: Vec<_> = sealed.filter(|s| s.base < capture.active.base).copied().collect();
         segments.push(capture.active);
         Some(PartitionState {
             key: self.key,
