@@ -126,7 +126,8 @@ impl Partition {
             }
             let written = &bytes[(from - position) as usize..(to - position) as usize];
             let expected = &batch.bytes[(from - batch.position) as usize..(to - batch.position) as usize];
-            if written != expected && written.iter().all(|b| *b == 0) {
+            let is_padding = written != expected || batch.lsn > durable;
+            if is_padding && written.iter().all(|b| *b == 0) {
                 // Padding: the batch was not durable, or not there, when the write was made.
                 break;
             }

@@ -54,9 +54,6 @@ pub struct Appended {
 pub(crate) struct Capture {
     pub lsn: Lsn,
     pub log_start: i64,
-    /// Segments that the log start passed since: they are part of what was captured, and their files may go
-    /// only because of a frame that comes after it.
-    pub dropped: Vec<SegmentState>,
     pub active: SegmentState,
     pub epochs: Vec<u8>,
     pub producers: Vec<u8>,
@@ -69,6 +66,9 @@ pub(crate) struct PartitionLog {
     pub log_start: i64,
     /// Offset after the last record whose commit is durable.
     pub durable_end: i64,
+    /// Segments below the log start whose files are not removed yet. Checkpoints name them, so that a crash
+    /// neither loses them before the frame that moved the log start is durable nor leaves their files behind.
+    pub dropped: Vec<SegmentState>,
     pub sealed: VecDeque<SegmentState>,
     pub rolled: VecDeque<OpenSegment>,
     pub active: OpenSegment,
@@ -120,6 +120,7 @@ impl PartitionLog {
             durable_end: at.end,
             has_folder: at.bytes > 0 || state.segments.len() > 1,
             folder_synced: at.bytes > 0 || state.segments.len() > 1,
+            dropped: Vec::new(),
             sealed,
             rolled: VecDeque::new(),
             active,
@@ -272,9 +273,7 @@ impl PartitionLog {
         let mut gone = Vec::new();
         while let Some(segment) = self.sealed.pop_front_if(|s| s.end <= start) {
             gone.push(segment.base);
-            if let Some(capture) = &mut self.capture {
-                capture.dropped.push(segment);
-            }
+            self.dropped.push(segment);
         }
         gone
     }
@@ -296,7 +295,6 @@ impl PartitionLog {
         self.capture = Some(Capture {
             lsn: self.last_lsn,
             log_start: self.log_start,
-            dropped: Vec::new(),
             active: SegmentState {
                 base: self.active.base,
                 end: self.active.end,
@@ -311,7 +309,7 @@ impl PartitionLog {
     /// The checkpoint's entry, once the captured bytes are synced.
     pub fn captured_state(&self) -> Option<PartitionState> {
         let capture = self.capture.as_ref()?;
-        let sealed = capture.dropped.iter().chain(&self.sealed);
+        let sealed = self.dropped.iter().chain(&self.sealed);
         let mut segments: Vec<_> = sealed.filter(|s| s.base < capture.active.base).copied().collect();
         segments.push(capture.active);
         Some(PartitionState {

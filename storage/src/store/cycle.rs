@@ -42,9 +42,8 @@ pub(super) struct Cycle {
     captured: Vec<PartitionIx>,
     /// Partitions that were captured and found unchanged when the cycle ended, with their last LSN.
     quiet: Vec<(PartitionIx, Lsn)>,
-    removed: Vec<PartitionKey>,
-    /// How many of `removed` the checkpoint being written names.
-    removed_named: usize,
+    /// Partitions whose files are gone, named by every checkpoint until the WAL need not hold any of their frames.
+    removed: Vec<(PartitionKey, Lsn)>,
     kind: Kind,
     sequence: u64,
     deltas: u64,
@@ -63,7 +62,6 @@ impl Cycle {
             captured: Vec::new(),
             quiet: Vec::new(),
             removed: Vec::new(),
-            removed_named: 0,
             kind: Kind::Delta,
             sequence: next_sequence,
             deltas: 0,
@@ -86,8 +84,8 @@ impl Cycle {
     }
 
     /// A deleted partition's files are gone.
-    pub fn removed(&mut self, key: PartitionKey) {
-        self.removed.push(key);
+    pub fn removed(&mut self, key: PartitionKey, deleted: Lsn) {
+        self.removed.push((key, deleted));
     }
 
     pub fn note_removed(&mut self, ix: PartitionIx) {
@@ -280,10 +278,9 @@ impl<B: CommitBuffer> Store<B> {
             logs.filter_map(|log| log.captured_state().map(Entry::State)).collect();
         if self.cycle.kind == Kind::Base {
             entries.extend(self.recovered.values().cloned().map(Entry::State));
-        } else {
-            entries.extend(self.cycle.removed.iter().copied().map(Entry::Deleted));
         }
-        self.cycle.removed_named = self.cycle.removed.len();
+        let removed = self.cycle.removed.iter();
+        entries.extend(removed.map(|(key, applied)| Entry::Deleted { key: *key, applied: *applied }));
         let checkpoint = Checkpoint {
             kind: self.cycle.kind,
             generation: self.wal.generation(),
@@ -329,8 +326,7 @@ impl<B: CommitBuffer> Store<B> {
             }
         }
         self.cycle.sequence += 1;
-        let named = std::mem::take(&mut self.cycle.removed_named);
-        self.cycle.removed.drain(..named);
+        self.cycle.removed.retain(|(_, deleted)| *deleted > covered);
         for ix in std::mem::take(&mut self.cycle.captured) {
             let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
             let Some(capture) = &log.capture else { continue };

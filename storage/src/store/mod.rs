@@ -87,12 +87,19 @@ struct Pending {
     end: i64,
 }
 
+/// Segments below the log start, to be removed once the frame that moved it is durable.
+struct Removal {
+    lsn: Lsn,
+    partition: PartitionIx,
+    bases: Vec<i64>,
+}
+
 enum Out {
     PrepareWal(FileRequest),
     Write { partition: PartitionIx, base: i64, to: u64, allocate: u64 },
     Seal { partition: PartitionIx, base: i64 },
     Cycle,
-    Remove,
+    Remove { partition: PartitionIx, bases: Vec<i64> },
     RemovePartition(PartitionIx),
     ReadBlock { partition: PartitionIx, base: i64 },
 }
@@ -111,7 +118,7 @@ pub struct Store<B> {
     out: HashMap<JobId, Out, foldhash::fast::RandomState>,
     next_job: JobId,
     flush: VecDeque<PartitionIx>,
-    removals: VecDeque<(Lsn, Vec<String>)>,
+    removals: VecDeque<Removal>,
     deletions: VecDeque<(Lsn, PartitionIx)>,
     loading: Vec<PartitionIx>,
     cycle: Cycle,
@@ -323,19 +330,15 @@ impl<B: CommitBuffer> Store<B> {
         let (lsn, gone, freed) = log.advance_start(&mut self.wal, start);
         self.memory -= freed;
         self.cycle.note_dirty(ix, log);
-        let key = log.key;
-        self.remove_later(lsn, &key, &gone);
+        self.remove_later(lsn, ix, gone);
         lsn
     }
 
     /// Removes segments' files once frame `lsn` is durable.
-    fn remove_later(&mut self, lsn: Lsn, key: &PartitionKey, bases: &[i64]) {
-        if bases.is_empty() {
-            return;
+    fn remove_later(&mut self, lsn: Lsn, partition: PartitionIx, bases: Vec<i64>) {
+        if !bases.is_empty() {
+            self.removals.push_back(Removal { lsn, partition, bases });
         }
-        let files =
-            bases.iter().flat_map(|b| [layout::segment_file(key, *b), layout::index_file(key, *b)]).collect();
-        self.removals.push_back((lsn, files));
     }
 
     /// Deletes a partition: logged first, removed once that is durable. The handle is dead from now on.
@@ -382,8 +385,14 @@ impl<B: CommitBuffer> Store<B> {
             return;
         }
         let durable = self.wal.durable();
-        while let Some((_, files)) = self.removals.pop_front_if(|(lsn, _)| *lsn <= durable) {
-            self.start(Work::Remove { files }, Out::Remove);
+        while let Some(Removal { partition, bases, .. }) = self.removals.pop_front_if(|r| r.lsn <= durable) {
+            let Some(log) = self.partitions[partition.0 as usize].as_ref() else { continue };
+            let files = |b: &i64| [layout::segment_file(&log.key, *b), layout::index_file(&log.key, *b)];
+            let work = Work::Remove {
+                dir: layout::partition_dir(&log.key),
+                files: bases.iter().flat_map(files).collect(),
+            };
+            self.start(work, Out::Remove { partition, bases });
         }
         let mut later = VecDeque::new();
         while let Some((lsn, ix)) = self.deletions.pop_front() {
@@ -466,10 +475,17 @@ impl<B: CommitBuffer> Store<B> {
             }
             (Out::Seal { partition, base }, _) => self.sealed(partition, base, done),
             (Out::Cycle, _) => self.cycle_job_done(done),
-            (Out::Remove, _) => assert!(done, "removing needs no room"),
+            (Out::Remove { partition, bases }, _) => {
+                assert!(done, "removing needs no room");
+                if let Some(log) = self.partitions[partition.0 as usize].as_mut() {
+                    log.dropped.retain(|s| !bases.contains(&s.base));
+                }
+            }
             (Out::RemovePartition(ix), _) => {
                 assert!(done, "removing needs no room");
-                self.cycle.removed(self.log(ix).key);
+                let log = self.log(ix);
+                let (key, deleted) = (log.key, log.deleted.expect("only deleted partitions are removed"));
+                self.cycle.removed(key, deleted);
                 self.partitions[ix.0 as usize] = None;
                 self.cycle.note_removed(ix);
             }
@@ -502,8 +518,8 @@ impl<B: CommitBuffer> Store<B> {
             log.seal_done(base);
             // The log start may have passed it while it was being sealed.
             let gone = log.drop_below_start();
-            let (lsn, key) = (log.last_lsn, log.key);
-            self.remove_later(lsn, &key, &gone);
+            let lsn = log.last_lsn;
+            self.remove_later(lsn, ix, gone);
         } else {
             log.flushing = false;
         }
