@@ -64,11 +64,14 @@ impl Shard {
             self.malformed(conn, &format_args!("API key {key} version {version} is not served"));
             return self.release(reservation);
         };
-        let slot = match api.kind {
-            // The acks stand after the transactional id; the decoder knows where.
-            Kind::Produce if is_silent(&head, request) => Slot::Never,
-            _ => Slot::InTurn,
+        let produce = match decode_produce(api.kind, &head, request) {
+            Ok(produce) => produce,
+            Err(error) => {
+                self.malformed(conn, &error);
+                return self.release(reservation);
+            }
         };
+        let slot = if produce.as_ref().is_some_and(|p| p.acks == 0) { Slot::Never } else { Slot::InTurn };
         let access = match api.order {
             Order::Metadata => Access::Exclusive,
             Order::Free => Access::Shared,
@@ -82,7 +85,7 @@ impl Shard {
             }
         };
         if opened.ready {
-            self.start_request(conn, opened.id, api.kind, &head, request, shared, reservation);
+            self.start_request(conn, opened.id, api.kind, &head, produce, request, shared, reservation);
         } else {
             let frame = shared.map_or_else(|| Bytes::copy_from_slice(request), |all| all.slice_ref(request));
             conn.waiting.borrow_mut().push_back((opened.id, Waiting { frame, reservation }));
@@ -96,22 +99,19 @@ impl Shard {
         id: RequestId,
         kind: Kind,
         head: &RequestHead<'_>,
+        produce: Option<ProduceRequest<'_>>,
         request: &[u8],
         shared: Option<&Bytes>,
         reservation: Reservation,
     ) {
         let body = &request[head.body_at..];
         match kind {
-            Kind::Produce => match ProduceRequest::decode(head.api_version, body) {
-                Ok(produce) => {
-                    self.settle(conn, id);
-                    self.produce(conn, id, head, &produce, shared, reservation);
-                }
-                Err(error) => {
-                    self.malformed(conn, &error);
-                    self.release(reservation);
-                }
-            },
+            Kind::Produce => {
+                let produce = produce.expect("a produce request is decoded before it is started");
+                // What this lets go is a handler at most, whose task starts after the appends here.
+                self.settle(conn, id);
+                self.produce(conn, id, head, &produce, shared, reservation);
+            }
             Kind::Fetch => {
                 match FetchRequest::decode(head.api_version, body) {
                     Ok(fetch) => {
@@ -183,11 +183,20 @@ impl Shard {
             let Some((id, Waiting { frame, reservation })) = waiting else { continue };
             let head = RequestHead::parse(&frame).expect("it was parsed when it came");
             let api = api::find(head.api_key, head.api_version).expect("it was found when it came");
-            self.start_request(conn, id, api.kind, &head, &frame, Some(&frame), reservation);
+            let produce = decode_produce(api.kind, &head, &frame).expect("it was decoded when it came");
+            self.start_request(conn, id, api.kind, &head, produce, &frame, Some(&frame), reservation);
         }
     }
 }
 
-fn is_silent(head: &RequestHead<'_>, request: &[u8]) -> bool {
-    ProduceRequest::decode(head.api_version, &request[head.body_at..]).is_ok_and(|produce| produce.acks == 0)
+/// A produce request, decoded; none where it is another one.
+fn decode_produce<'a>(
+    kind: Kind,
+    head: &RequestHead<'_>,
+    request: &'a [u8],
+) -> Result<Option<ProduceRequest<'a>>, ringlog_net::GuardError> {
+    if kind != Kind::Produce {
+        return Ok(None);
+    }
+    ProduceRequest::decode(head.api_version, &request[head.body_at..]).map(Some)
 }
