@@ -1,12 +1,12 @@
 //! A frame becomes a request that takes effect in its turn.
 
-use crate::api::{self, Kind, Order};
+use crate::api::table::{self, Api, Kind, Order};
 use crate::clock::monotonic_ms;
 use crate::machine::budget::{Class, Reservation};
 use crate::machine::connection::{Access, CloseReason, RequestId, Response as Slot};
-use crate::shard::Shard;
 use crate::shard::connection::{Conn, OrderKey, Response, Waiting};
-use crate::shard::handlers::{self, Context, HandlerError};
+use crate::shard::handlers;
+use crate::shard::{Context, Shard};
 use bytes::Bytes;
 use ringlog_net::fetch::FetchRequest;
 use ringlog_net::frame::{FrameLimits, RequestHead};
@@ -59,7 +59,7 @@ impl Shard {
                 return self.release(reservation);
             }
         };
-        let Some(api) = api::find(head.api_key, head.api_version) else {
+        let Some(api) = table::find(head.api_key).filter(|api| is_served(api, head.api_version)) else {
             let (key, version) = (head.api_key, head.api_version);
             self.malformed(conn, &format_args!("API key {key} version {version} is not served"));
             return self.release(reservation);
@@ -148,8 +148,7 @@ impl Shard {
             client_host: format!("/{}", conn.peer.ip()),
             connection: conn.id,
         };
-        let exclusive =
-            api::find(head.api_key, head.api_version).is_some_and(|api| api.order == Order::Metadata);
+        let exclusive = table::find(head.api_key).is_some_and(|api| api.order == Order::Metadata);
         if !exclusive {
             self.settle(conn, id);
         }
@@ -162,7 +161,6 @@ impl Shard {
             }
             match answer {
                 Ok(frame) => conn.complete(id, Response::Bytes(frame)),
-                Err(HandlerError::Malformed(cause)) => shard.malformed(&conn, &cause),
                 Err(error) => shard.malformed(&conn, &error),
             }
             shard.pump();
@@ -182,11 +180,16 @@ impl Shard {
             };
             let Some((id, Waiting { frame, reservation })) = waiting else { continue };
             let head = RequestHead::parse(&frame).expect("it was parsed when it came");
-            let api = api::find(head.api_key, head.api_version).expect("it was found when it came");
+            let api = table::find(head.api_key).expect("it was found when it came");
             let produce = decode_produce(api.kind, &head, &frame).expect("it was decoded when it came");
             self.start_request(conn, id, api.kind, &head, produce, &frame, Some(&frame), reservation);
         }
     }
+}
+
+/// Whether a request is answered: any version of ApiVersions is, the others only if they are served.
+fn is_served(api: &Api, version: i16) -> bool {
+    api.kind == Kind::ApiVersions || api.serves(version)
 }
 
 /// A produce request, decoded; none where it is another one.
