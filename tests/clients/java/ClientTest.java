@@ -1,0 +1,1 @@
+public final class ClientTest { public static void main(String[] a) {} }
