@@ -21,7 +21,7 @@ import harness
 
 MODULES = ["test_protocol", "test_protocol_topics", "test_protocol_log", "test_protocol_groups",
            "test_kcat",
-           "test_librdkafka", "test_kafka_python", "test_aiokafka", "test_kafkajs", "test_java_tools", "test_java_client"]
+           "test_librdkafka", "test_librdkafka_groups", "test_librdkafka_admin", "test_kafka_python", "test_aiokafka", "test_kafkajs", "test_java_tools", "test_java_client"]
 TAIL_LINES = 40
 
 

@@ -114,8 +114,12 @@ def create_topic(connection, name, partitions=1, configs=None):
 
     def usable():
         topic = connection.call("Metadata", 12, {"Topics": [{"Name": name}], "AllowAutoTopicCreation": False}).Topics[0]
-        ready = topic.ErrorCode == 0 and len(topic.Partitions) == partitions
-        return ready and all(p.ErrorCode == 0 and p.LeaderId >= 0 for p in topic.Partitions)
+        if topic.ErrorCode != 0 or len(topic.Partitions) != partitions:
+            return False
+        # Kafka's metadata names a leader a moment before that broker acts as one.
+        ends = connection.call("ListOffsets", 5, {"ReplicaId": -1, "Topics": [{"Name": name, "Partitions": [
+            {"PartitionIndex": n, "Timestamp": -1} for n in range(partitions)]}]}).Topics[0].Partitions
+        return all(p.ErrorCode == 0 for p in ends)
     eventually(usable, f"{name} has leaders")
     return reply.Topics[0].TopicId
 
