@@ -10,11 +10,13 @@ from harness import eventually, raises, same, test
 
 PARTITIONS = 6
 
+
 def fill(t, topic, count, start=0):
     p = Producer({"bootstrap.servers": t.bootstrap})
     for n in range(start, start + count):
         p.produce(topic, b"%d" % n, partition=n % PARTITIONS)
     same(p.flush(20), 0)
+
 
 class Member:
     """A subscribed consumer that keeps what it was given and what was taken away."""
@@ -42,6 +44,7 @@ class Member:
         for m in self.consumer.consume(200, seconds):
             (self.errors if m.error() else self.messages).append(m)
 
+
 def settle(members, topic, partitions=PARTITIONS, timeout_s=30):
     """Polls all until every partition belongs to exactly one of them and all have an even share."""
     def even():
@@ -52,6 +55,7 @@ def settle(members, topic, partitions=PARTITIONS, timeout_s=30):
         sizes = sorted(len(m.assigned) for m in members)
         return sorted(owned) == [(topic, n) for n in range(partitions)] and sizes[0] == low and sizes[-1] == low + bool(rest)
     eventually(even, f"{len(members)} members own every partition once", timeout_s, 0)
+
 
 def read_all(members, want, timeout_s=20):
     """Polls until the members together hold these values; returns them, repeats included."""
@@ -64,6 +68,7 @@ def read_all(members, want, timeout_s=20):
         return set(values()) >= set(want)
     eventually(complete, f"{len(want)} values", timeout_s, 0)
     return values()
+
 
 def grow_and_shrink(t, assignor):
     topic, group = t.topic(partitions=PARTITIONS), t.name("g")
@@ -82,17 +87,20 @@ def grow_and_shrink(t, assignor):
     settle(members, topic)
     return topic, group, members
 
+
 @test(timeout_s=60)
 def range_assignor(t):
     """Three members share six partitions, one leaves, two take over; every record is read once."""
     for m in grow_and_shrink(t, "range")[2]:
         m.consumer.close()
 
+
 @test(timeout_s=60)
 def roundrobin_assignor(t):
     """As above with roundrobin."""
     for m in grow_and_shrink(t, "roundrobin")[2]:
         m.consumer.close()
+
 
 @test(timeout_s=60)
 def cooperative_assignor(t):
@@ -101,6 +109,7 @@ def cooperative_assignor(t):
     assert all(len(r) < PARTITIONS for m in members for r in m.revoked), [m.revoked for m in members]
     for m in members:
         m.consumer.close()
+
 
 @test(timeout_s=60)
 def killed_member_is_replaced(t):
@@ -124,6 +133,7 @@ def killed_member_is_replaced(t):
     same(sorted(set(read_all([survivor], range(60)))), list(range(60)))
     survivor.consumer.close()
 
+
 @test(timeout_s=60)
 def static_member_returns_without_rebalance(t):
     """A static member that closes and comes back within its session gets the same partitions; the other keeps its own."""
@@ -146,6 +156,7 @@ def static_member_returns_without_rebalance(t):
     one.consumer.close()
     two.consumer.close()
 
+
 @test()
 def second_static_member_of_one_id_fences_the_first(t):
     """Two consumers under one instance id: the first one ends with FENCED_INSTANCE_ID."""
@@ -161,6 +172,7 @@ def second_static_member_of_one_id_fences_the_first(t):
     same(eventually(fenced, "an error", 25, 0)[0].error().code(), KafkaError._FATAL)
     settle([second], topic)
     second.consumer.close()
+
 
 @test()
 def commit_metadata_and_resume(t):
@@ -181,6 +193,7 @@ def commit_metadata_and_resume(t):
     same(sorted(read_all([m], want)), want)
     m.consumer.close()
 
+
 @test()
 def auto_commit_resumes(t):
     """enable.auto.commit stores positions on close; the next member reads only what is new."""
@@ -193,6 +206,7 @@ def auto_commit_resumes(t):
     m = Member(t, group, [topic], enable_auto_commit=True)
     same(sorted(read_all([m], range(60, 66))), list(range(60, 66)))
     m.consumer.close()
+
 
 @test()
 def commit_of_a_stale_generation_is_refused(t):
@@ -215,6 +229,7 @@ def commit_of_a_stale_generation_is_refused(t):
     other.consumer.close()
     sleeper.consumer.close()
 
+
 @test(timeout_s=60)
 def pattern_subscription_finds_new_topics(t):
     """A pattern finds a topic that is made later."""
@@ -230,6 +245,7 @@ def pattern_subscription_finds_new_topics(t):
         return (later, 0) in m.assigned
     eventually(found, f"{later} beside {base}", 25, 0)
     m.consumer.close()
+
 
 @test()
 def partitions_added_under_a_group(t):
