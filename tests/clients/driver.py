@@ -32,7 +32,7 @@ def arguments():
                         help="which broker listens there; decides which of the known differences apply")
     parser.add_argument("--only", metavar="NAME[,..]", help="a client (kcat, java), a test (kcat.keys) or a pattern (*group*)")
     parser.add_argument("--jobs", type=int, default=2, help="tests at a time (default 2)")
-    parser.add_argument("--list", action="store_true", help="print the names of the tests and stop")
+    parser.add_argument("--list", action="store_true", help="print the tests and what they assert, and stop")
     parser.add_argument("--logs", metavar="DIR", help="keep every test's log in this folder")
     return parser.parse_args()
 
@@ -81,21 +81,23 @@ class Running:
 
     def outcome(self):
         """None while it runs, else (passed, note)."""
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        # Not reaped before its group is ended: until then nobody else can have its number.
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         late = time.monotonic() - self.began > self.test.timeout_s
-        if pid == 0 and not late:
+        if ended is None and not late:
             return None
-        self._end_group()
-        if pid == 0:
-            os.waitpid(self.pid, 0)
+        status = self.end()
+        if ended is None:
             return False, f"not done after {self.test.timeout_s:g} s"
         return os.waitstatus_to_exitcode(status) == 0, ""
 
-    def _end_group(self):
+    def end(self):
+        """Ends the test and whatever it started; returns its wait status."""
         try:
             os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
+        except ProcessLookupError:
+            os.kill(self.pid, signal.SIGKILL)  # it has not come as far as its own group
+        return os.waitpid(self.pid, 0)[1]
 
 
 def report(running, passed, note):
@@ -107,6 +109,30 @@ def report(running, passed, note):
                 print(f"    {line}", flush=True)
 
 
+def run_all(tests, options, logs):
+    """Runs the tests, as many at a time as asked for; returns how many passed and failed."""
+    run_id = "".join(random.choices(string.ascii_lowercase, k=5))
+    waiting, running, counts = list(tests), [], {True: 0, False: 0}
+    try:
+        while waiting or running:
+            while waiting and len(running) < options.jobs:
+                test = waiting.pop(0)
+                prefix = f"{run_id}-{test.name.replace('_', '-')}"
+                case = harness.Case(options.bootstrap, options.against, prefix)
+                running.append(Running(test, case, os.path.join(logs, test.name + ".log")))
+            for one in list(running):
+                outcome = one.outcome()
+                if outcome is not None:
+                    running.remove(one)
+                    counts[outcome[0]] += 1
+                    report(one, *outcome)
+            time.sleep(0.02)
+    finally:
+        for one in running:  # only when interrupted
+            one.end()
+    return counts[True], counts[False]
+
+
 def main():
     options = arguments()
     for module in MODULES:
@@ -115,36 +141,23 @@ def main():
     unknown = set(differences.ONLY_ON) - {t.name for t in harness.TESTS}
     assert not unknown, f"differences.py names tests that do not exist: {sorted(unknown)}"
     if options.list:
-        print("\n".join(t.name for t in tests))
+        for t in tests:
+            print(f"{t.name}: {' '.join((t.run.__doc__ or '').split())}")
         return 0
 
     logs = options.logs or tempfile.mkdtemp(prefix="ringlog-clients-")
     os.makedirs(logs, exist_ok=True)
-    run_id = "".join(random.choices(string.ascii_lowercase, k=5))
     elsewhere = {t.name: differences.ONLY_ON[t.name] for t in tests
                  if differences.ONLY_ON.get(t.name, (options.against,))[0] != options.against}
-    waiting = [t for t in tests if t.name not in elsewhere]
-    running, counts, began = [], {True: 0, False: 0}, time.monotonic()
-    while waiting or running:
-        while waiting and len(running) < options.jobs:
-            test = waiting.pop(0)
-            prefix = f"{run_id}-{test.name.replace('_', '-')}"
-            case = harness.Case(options.bootstrap, options.against, prefix)
-            running.append(Running(test, case, os.path.join(logs, test.name + ".log")))
-        for one in list(running):
-            outcome = one.outcome()
-            if outcome is not None:
-                running.remove(one)
-                counts[outcome[0]] += 1
-                report(one, *outcome)
-        time.sleep(0.02)
+    began = time.monotonic()
+    passed, failed = run_all([t for t in tests if t.name not in elsewhere], options, logs)
     for name, (broker, why) in elsewhere.items():
         print(f"differs {name} only on {broker}: {why}")
     if not options.logs:
         shutil.rmtree(logs, ignore_errors=True)
     print(f"{len(elsewhere)} differences, {time.monotonic() - began:.0f} s")
-    print(f"{counts[True]} passed, {counts[False]} failed")
-    return 1 if counts[False] else 0
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

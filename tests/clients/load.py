@@ -3,7 +3,7 @@
 perf: Java's ProducerPerformance writes the records (1 KiB, acks=all), ConsumerPerformance reads them back, and the log ends
       say that every one is there.
 group: three consumers in a group, each a process, while a producer sends numbered records; one consumer is killed. Every
-      acknowledged record is read by somebody; what was read after a commit is read again only by the killed one's heirs.
+      acknowledged record is read by somebody, and nothing that nobody sent.
 """
 
 import argparse

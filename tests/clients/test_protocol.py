@@ -59,6 +59,19 @@ def unknown_key_and_version_close_the_connection(t):
 
 
 @test()
+def produce_below_v3_closes_the_connection(t):
+    """Produce 0 to 2 are advertised, since librdkafka wants to see them, but closed on, as in Kafka."""
+    topic = t.topic()
+    good = wire.request_bytes("Produce", 7, produce_body(topic, batches.batch([(None, b"x")])))
+    for version in range(3):
+        with t.connect() as c:
+            frame = bytearray(good)
+            struct.pack_into(">h", frame, 6, version)
+            c.send_raw(bytes(frame))
+            assert c.closed_by_broker(), f"v{version} was answered"
+
+
+@test()
 def malformed_frames_close_only_their_connection(t):
     """Garbage, a negative or a huge length, a truncated body and absurd counts: closed; another connection lives on."""
     good = wire.request_bytes("Metadata", 8, {"Topics": [{"Name": "x"}]})
