@@ -21,7 +21,8 @@ import harness
 
 MODULES = ["test_protocol", "test_protocol_topics", "test_protocol_log", "test_protocol_groups",
            "test_kcat",
-           "test_librdkafka", "test_librdkafka_groups", "test_librdkafka_admin", "test_kafka_python", "test_aiokafka", "test_kafkajs", "test_java_tools", "test_java_client"]
+           "test_librdkafka", "test_librdkafka_groups", "test_librdkafka_admin", "test_kafka_python", "test_aiokafka", "test_kafkajs", "test_java_tools", "test_java_client",
+           "test_go"]
 TAIL_LINES = 40
 
 
@@ -155,6 +156,8 @@ def main():
         print(f"differs {name} only on {broker}: {why}")
     if not options.logs:
         shutil.rmtree(logs, ignore_errors=True)
+    for why in harness.MISSING:
+        print(f"without {why}")
     print(f"{len(elsewhere)} differences, {time.monotonic() - began:.0f} s")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

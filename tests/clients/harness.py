@@ -30,6 +30,8 @@ class Test:
 
 
 TESTS: list[Test] = []
+# Clients that cannot run on this machine, with the reason; printed with every result.
+MISSING: list[str] = []
 
 
 def test(timeout_s=40):

@@ -26,6 +26,14 @@ def consume(t, topic, count, *args):
     return tool(t, CONSUMER, "--topic", topic, "--max-messages", count, "--timeout-ms", "20000", *args).lines()
 
 
+def java_hash(text):
+    """The absolute value of Java's String.hashCode (0 for the lowest of all): it says which partition of `__consumer_offsets` holds a group."""
+    value = 0
+    for character in text:
+        value = (value * 31 + ord(character)) & 0xFFFFFFFF
+    return min(value, 0x1_0000_0000 - value) & 0x7FFFFFFF
+
+
 def documents(text):
     """The JSON documents that stand in a text one after the other, without anything between them."""
     at, found = text.find("{"), []
@@ -152,14 +160,17 @@ def performance_tools(t):
 
 @test(timeout_s=60)
 def offsets_topic_in_kafkas_format(t):
-    """Kafka's formatters read a group's commit and its metadata from `__consumer_offsets`."""
+    """Kafka's formatters read a group's commit and its metadata from its partition of `__consumer_offsets`."""
     topic, group = t.topic(), t.name("g")
     produce(t, topic, ["a", "b", "c"])
     consume(t, topic, 3, "--group", group, "--from-beginning")
 
+    with t.connect() as c:
+        count = len(c.call("Metadata", 12, {"Topics": [{"Name": "__consumer_offsets"}]}).Topics[0].Partitions)
+
     def formatted(which):
-        out = tool(t, CONSUMER, "--topic", "__consumer_offsets", "--from-beginning", "--timeout-ms", "3000", "--formatter",
-                   f"org.apache.kafka.tools.consumer.{which}", check=False, timeout_s=40)
+        out = tool(t, CONSUMER, "--topic", "__consumer_offsets", "--partition", java_hash(group) % count, "--offset", "earliest",
+                   "--timeout-ms", "2000", "--formatter", f"org.apache.kafka.tools.consumer.{which}", check=False)
         return [e for e in documents(out.out) if e["key"]["data"]["group"] == group]
     commits = formatted("OffsetsMessageFormatter")
     same({(e["key"]["type"], e["key"]["data"]["topic"], e["key"]["data"]["partition"]) for e in commits}, {(1, topic, 0)})
