@@ -84,7 +84,7 @@ def codecs_keys_headers_timestamps(t):
 
 @test()
 def acks_modes(t):
-    """acks 0, 1 and all: all records stored; acks 0 reports no offset."""
+    """acks 0, 1 and all: all records are stored, in order."""
     topic = t.topic()
     for n, acks in enumerate(("0", "1", "all")):
         reports = send(producer(t, acks=acks), topic, [(None, b"%d" % n)] * 50)
@@ -286,7 +286,7 @@ def topic_recreated_under_a_producer(t):
 
 @test()
 def transactions_commit_and_abort(t):
-    """Committed records are seen by read_committed, aborted ones are not; offsets go with the transaction."""
+    """Committed records are seen by read_committed, aborted ones are not."""
     topic = t.topic()
     p = producer(t, transactional_id=t.name("txn"))
     p.init_transactions(20)

@@ -261,7 +261,7 @@ def alter_configs_legacy_and_incremental(t):
 
 @test()
 def describe_cluster_and_log_dirs(t):
-    """DescribeCluster names the brokers of Metadata; DescribeLogDirs gives a partition's size, which grows."""
+    """DescribeCluster names the brokers of Metadata; DescribeLogDirs gives a partition's size."""
     topic = t.topic()
     with t.connect() as c:
         metadata, cluster = c.call("Metadata", 12, {"Topics": []}), c.call("DescribeCluster", 1, {"EndpointType": 1})
