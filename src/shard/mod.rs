@@ -15,6 +15,7 @@
 //! | `watchdog` | bounds glommio's lost wake-up |
 
 pub mod ask;
+pub mod handlers;
 pub mod mailbox;
 pub mod storage_io;
 pub mod watchdog;
