@@ -108,7 +108,8 @@ pub struct Connection<K, R> {
     limits: Limits,
     order: Order<K>,
     slots: VecDeque<Slot<R>>,
-    silent_in_flight: usize,
+    /// Requests in flight that have no slot, ascending.
+    silent: VecDeque<RequestId>,
     /// Bytes of complete responses still in their slots.
     complete_bytes: usize,
     /// Bytes popped and not yet sent.
@@ -133,7 +134,7 @@ impl<K: Clone + Eq + Hash, R> Connection<K, R> {
             limits,
             order: Order::default(),
             slots: VecDeque::new(),
-            silent_in_flight: 0,
+            silent: VecDeque::new(),
             complete_bytes: 0,
             writing_bytes: 0,
             write_progress_ms: now_ms,
@@ -155,13 +156,18 @@ impl<K: Clone + Eq + Hash, R> Connection<K, R> {
     /// Requests that were opened and whose response has not left, or that are silent and not complete.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.slots.len() + self.silent_in_flight
+        self.slots.len() + self.silent.len()
     }
 
     /// Bytes of responses complete and not yet sent.
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.complete_bytes + self.writing_bytes
+    }
+
+    /// Says that bytes came from the client: it is not idle, though its request is not whole yet.
+    pub fn received(&mut self, now_ms: u64) {
+        self.active_ms = now_ms;
     }
 
     /// Takes a request in. `keys` are what it touches; repeats are allowed, the stronger access counts.
@@ -179,7 +185,7 @@ impl<K: Clone + Eq + Hash, R> Connection<K, R> {
         let (id, ready) = self.order.open(keys);
         match response {
             Response::InTurn => self.slots.push_back(Slot { id, response: None }),
-            Response::Never => self.silent_in_flight += 1,
+            Response::Never => self.silent.push_back(id),
         }
         Opened { id, ready }
     }
@@ -224,14 +230,20 @@ impl<K: Clone + Eq + Hash, R> Connection<K, R> {
     /// [`CloseReason::SilentRequestFailed`] instead.
     ///
     /// # Panics
-    /// If no silent request is in flight, or this one is not settled.
+    /// If the request is not silent, has ended already, or is not settled.
     pub fn complete_silent(&mut self, id: RequestId) {
         if self.closed.is_some() {
             return;
         }
         assert!(!self.order.is_unsettled(id), "a request is settled before it ends");
-        assert!(self.silent_in_flight > 0, "only a silent request in flight ends in silence");
-        self.silent_in_flight -= 1;
+        let at = self.silent.binary_search(&id).expect("only a silent request in flight ends in silence");
+        self.silent.remove(at);
+    }
+
+    /// Whether [`Connection::pop_ready`] has a response.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.slots.front().is_some_and(|slot| slot.response.is_some())
     }
 
     /// The next response in the order of the requests, if it is complete. The shell writes it and reports every
@@ -306,7 +318,7 @@ impl<K: Clone + Eq + Hash, R> Connection<K, R> {
         self.closed = Some(reason);
         self.order = Order::default();
         self.slots = VecDeque::new();
-        self.silent_in_flight = 0;
+        self.silent = VecDeque::new();
         self.complete_bytes = 0;
         self.writing_bytes = 0;
     }

@@ -2,6 +2,10 @@
 //! randomness or `async`; the simulator runs exactly this code.
 
 pub mod budget;
+pub mod config;
 pub mod connection;
 pub mod error;
 pub mod fetch_session;
+pub mod group;
+pub mod metadata;
+pub mod placement;

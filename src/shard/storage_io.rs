@@ -58,6 +58,17 @@ impl Shard {
             .detach();
         }
         self.deliver_events();
+        let store = self.store.borrow();
+        let durable = store.wal().durable();
+        if !store.wal().is_idle() || store.wal().has_unstated() || store.is_checkpointing() {
+            self.note_activity();
+        }
+        drop(store);
+        if self.durable_seen.replace(durable) != durable {
+            for signal in self.durability.take() {
+                signal.set();
+            }
+        }
     }
 
     async fn write_commit(self: Rc<Self>, submission: Submission<DmaCommit>, path: String) {
@@ -89,7 +100,8 @@ impl Shard {
         options.read(true).write(true).custom_flags(libc::O_DSYNC);
         let path = self.node.data_dir.join(path);
         let opened = options.dma_open(&path).await.map_err(|e| e.to_string())?;
-        let handle = Rc::clone(self.wal_files.borrow_mut().open.entry(file).or_insert_with(|| Rc::new(opened)));
+        let handle =
+            Rc::clone(self.wal_files.borrow_mut().open.entry(file).or_insert_with(|| Rc::new(opened)));
         Ok(handle)
     }
 }

@@ -91,7 +91,8 @@ impl Watchdog {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let watched = pulses.into_iter().map(|pulse| Watched { pulse, last: 0, still: 0, interrupted: false });
+        let watched =
+            pulses.into_iter().map(|pulse| Watched { pulse, last: 0, still: 0, interrupted: false });
         let mut watched: Vec<_> = watched.collect();
         let thread = std::thread::Builder::new().name("watchdog".into()).spawn(move || {
             while !stopped.load(Ordering::Acquire) {

@@ -2,7 +2,7 @@
 //!
 //! It runs on a few plain threads of its own and answers from a [`Source`], so that a slow scraper never meets a
 //! shard, and a shard that hangs is still seen from outside. hyper speaks HTTP; it is driven over a blocking
-//! socket by [`drive`]. A connection carries one request and ends after [`CONNECTION_MS_MAX`] whatever it does,
+//! socket by `drive`. A connection carries one request and ends after [`CONNECTION_MS_MAX`] whatever it does,
 //! so a client that says nothing holds up a quarter of the server for that long at most.
 
 use std::future::Future;

@@ -124,6 +124,8 @@ shard_counters! {
     partitions: Gauge = "Partitions owned.",
     wal_commits: Counter = "Commits of the write-ahead log.",
     wal_bytes: Counter = "Bytes written to the write-ahead log.",
+    wal_used_bytes: Gauge = "Bytes of the write-ahead log that no checkpoint covers.",
+    tail_memory_bytes: Gauge = "Memory held by tail chunks.",
     segment_bytes: Counter = "Bytes written to segments.",
     interruptions_useful: Counter = "Interruptions by the watchdog that found the executor asleep with work to do.",
     major_faults: Counter = "Major page faults of the thread; each stopped all of its partitions.",

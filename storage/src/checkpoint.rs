@@ -7,10 +7,11 @@
 //! ```text
 //!  0  magic "RLCHKPNT"        28  shard         u32        entry
 //!  8  crc   u32 of the rest   32  sequence      u64          16  topic id, then partition i32
-//! 12  version u16             40  covered LSN   u64           1  0 state, 1 deleted; a state goes on with
-//! 14  kind: 0 base, 1 delta   48  durable LSN   u64           8  applied LSN, then log start offset
-//! 16  length of the file u32  56  entries       u32           4  segments, each: base, end, bytes, max timestamp
-//! 20  generation u64          60  entries ...                 .  epochs, producers, each with u32 length
+//! 12  version u16             40  covered LSN   u64           1  0 state, 1 deleted
+//! 14  kind: 0 base, 1 delta   48  durable LSN   u64           8  applied LSN; a state goes on with
+//! 16  length of the file u32  56  entries       u32           8  log start offset
+//! 20  generation u64          60  entries ...                 4  segments, each: base, end, bytes, max timestamp
+//!                                                             .  epochs, producers, each with u32 length
 //! ```
 
 use crate::PartitionKey;
@@ -116,7 +117,12 @@ pub enum Entry {
     /// The partition is this.
     State(PartitionState),
     /// The partition was deleted.
-    Deleted(PartitionKey),
+    Deleted {
+        /// Which one.
+        key: PartitionKey,
+        /// LSN of the frame that says so. It and earlier frames of the partition are not replayed.
+        applied: Lsn,
+    },
 }
 
 /// A checkpoint file.
@@ -208,15 +214,15 @@ fn decode_body(bytes: &[u8]) -> Option<Checkpoint> {
 }
 
 fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
-    let key = match entry {
-        Entry::State(state) => &state.key,
-        Entry::Deleted(key) => key,
+    let (key, applied) = match entry {
+        Entry::State(state) => (&state.key, state.applied),
+        Entry::Deleted { key, applied } => (key, *applied),
     };
     out.extend_from_slice(key.topic.as_bytes());
     out.extend_from_slice(&key.partition.to_le_bytes());
-    out.put_u8(u8::from(matches!(entry, Entry::Deleted(_))));
+    out.put_u8(u8::from(matches!(entry, Entry::Deleted { .. })));
+    out.put_u64(applied);
     let Entry::State(state) = entry else { return };
-    out.put_u64(state.applied);
     out.put_i64(state.log_start);
     out.put_u32(u32::try_from(state.segments.len()).expect("segments are bounded"));
     for segment in &state.segments {
@@ -232,10 +238,11 @@ fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
 fn decode_entry(take: &mut Take<'_>) -> Option<Entry> {
     let topic = Uuid::from_slice(take.raw(16)?).ok()?;
     let key = PartitionKey { topic, partition: take.u32()?.cast_signed() };
-    if take.u8()? != 0 {
-        return Some(Entry::Deleted(key));
+    let (is_deleted, applied) = (take.u8()? != 0, take.u64()?);
+    if is_deleted {
+        return Some(Entry::Deleted { key, applied });
     }
-    let (applied, log_start, count) = (take.u64()?, take.i64()?, take.u32()?);
+    let (log_start, count) = (take.i64()?, take.u32()?);
     let mut segments = Vec::new();
     for _ in 0..count {
         segments.push(SegmentState {
@@ -266,7 +273,7 @@ mod tests {
             .map(|partition| {
                 let key = PartitionKey { topic: Uuid::from_u128(5), partition };
                 if partition % 3 == 2 {
-                    return Entry::Deleted(key);
+                    return Entry::Deleted { key, applied: 8 };
                 }
                 let mut state = PartitionState::fresh(key);
                 state.applied = 9;

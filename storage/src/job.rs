@@ -27,8 +27,8 @@ pub(crate) enum Work {
     Sync { files: Vec<String>, dirs: Vec<String> },
     /// Put a checkpoint in place, then remove those it replaces.
     Checkpoint { path: String, bytes: Vec<u8>, remove: Vec<String> },
-    /// Remove files one by one.
-    Remove { files: Vec<String> },
+    /// Remove files of a folder one by one, durably.
+    Remove { dir: String, files: Vec<String> },
     /// Remove a partition's folder, and its topic's if that is empty then.
     RemovePartition { dir: String },
     /// Read the first `len` bytes of the block at `position`.
@@ -174,17 +174,17 @@ fn run_work(disk: &dyn Disk, files: &Files, work: Work) -> io::Result<Output> {
             replace_file(disk, &path, &bytes)?;
             remove.iter().try_for_each(|path| remove_if_there(disk, path))?;
         }
-        Work::Remove { files: paths } => {
+        Work::Remove { dir, files: paths } => {
             for path in &paths {
                 files.forget(path);
                 remove_if_there(disk, path)?;
             }
+            // The partition may be deleted meanwhile.
+            unless_gone(disk.sync_dir(&dir)).map_err(fatal)?;
         }
         Work::RemovePartition { dir } => {
             files.forget_below(&dir);
-            remove_tree(disk, &dir)?;
-            // Fails while other partitions of the topic are still there: the last one takes the folder along.
-            let _ = disk.remove_dir(parent(&dir));
+            remove_partition(disk, &dir)?;
         }
         Work::ReadBlock { path, position, len } => {
             let mut block = AlignedBuffer::zeroed(BLOCK);
@@ -210,11 +210,27 @@ fn fatal(error: io::Error) -> io::Error {
     io::Error::other(format!("sync: {error}"))
 }
 
-fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
-    match disk.remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+fn unless_gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
+}
+
+pub(crate) fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
+    unless_gone(disk.remove_file(path))
+}
+
+/// Removes a partition's folder durably, and its topic's if it was the last one there. Its frames may be
+/// forgotten afterwards: nothing would remove the folder again.
+pub(crate) fn remove_partition(disk: &dyn Disk, dir: &str) -> io::Result<()> {
+    remove_tree(disk, dir)?;
+    let topic = parent(dir);
+    // Fails while other partitions of the topic are there; other shards may be removing those.
+    if disk.remove_dir(topic).is_err() {
+        unless_gone(disk.sync_dir(topic)).map_err(fatal)?;
+    }
+    disk.sync_dir(parent(topic)).map_err(fatal)
 }
 
 /// Makes and heads a WAL file. The zeros and the head are synced before the file is used: a use begins with a

@@ -46,6 +46,19 @@ pub enum Verdict {
     Refused(SequenceError),
 }
 
+/// A producer that is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Last sequence number of its newest batch.
+    pub last_sequence: i32,
+    /// Max timestamp of its newest batch, ms since 1970.
+    pub last_timestamp: i64,
+}
+
 /// Why an idempotent producer's batch is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SequenceError {
@@ -241,6 +254,22 @@ impl Producers {
         // A clock that was set back does not disturb the order: expiry is late then, never early.
         let floor = self.entries.get(index(self.newest)).map_or(i64::MIN, |newest| newest.seen_ms);
         self.link_newest(at, now_ms.max(floor));
+    }
+
+    /// The producers remembered, the one seen longest ago first.
+    pub fn active(&self) -> impl Iterator<Item = ActiveProducer> {
+        let mut at = self.oldest;
+        std::iter::from_fn(move || {
+            let entry = self.entries.get(index(at))?;
+            at = entry.newer;
+            let newest = entry.batches().last().expect("a producer is remembered by its batches");
+            Some(ActiveProducer {
+                producer_id: entry.producer_id,
+                epoch: entry.epoch,
+                last_sequence: newest.last_sequence,
+                last_timestamp: newest.timestamp,
+            })
+        })
     }
 
     /// Forgets producers not seen for `expiration_ms` (`producer.id.expiration.ms`). Returns how many. Costs

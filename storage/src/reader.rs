@@ -135,27 +135,25 @@ impl Segments {
         max_bytes: usize,
     ) -> io::Result<(ColdRecords, i64)> {
         let segment = self.get(disk, read)?;
-        let (start, first) = segment.find(read.bytes, offset)?;
-        let mut end = start + first.size as u64;
-        let mut end_offset = first.last_offset() + 1;
-        if first.last_offset() >= limit {
-            (end, end_offset) = (start, offset);
-        } else {
-            // Jump as far as the index allows, then go batch by batch.
-            let jump = segment.index.position_floor((start + max_bytes as u64).min(read.bytes));
-            if jump.position > end && jump.offset <= limit {
-                (end, end_offset) = (jump.position, jump.offset);
-            }
-            while end < read.bytes {
-                let next = segment.header(end)?;
-                let size = next.size as u64;
-                if next.last_offset() >= limit || end + size - start > max_bytes as u64 {
-                    break;
-                }
-                (end, end_offset) = (end + size, next.last_offset() + 1);
-            }
-        }
+        let (start, end, end_offset) = segment.range(read.bytes, offset, limit, max_bytes)?;
         Ok((segment.records(start, end)?, end_offset))
+    }
+
+    /// As [`read`](Self::read), into memory that may be looked at.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn read_copy(
+        &self,
+        disk: &dyn Disk,
+        read: &ColdRead,
+        offset: i64,
+        limit: i64,
+        max_bytes: usize,
+    ) -> io::Result<Vec<u8>> {
+        let segment = self.get(disk, read)?;
+        let (start, end, _) = segment.range(read.bytes, offset, limit, max_bytes)?;
+        segment.bytes(start, (end - start) as usize)
     }
 
     /// The first record at or after `offset` and below `limit` whose timestamp is at least `timestamp`.
@@ -278,6 +276,29 @@ impl Segment {
             return Err(self.too_short(from));
         }
         Ok((buffer, range))
+    }
+
+    /// Where the batches to be read start and end, and the offset after them: see [`Segments::read`].
+    fn range(&self, bytes: u64, offset: i64, limit: i64, max_bytes: usize) -> io::Result<(u64, u64, i64)> {
+        let (start, first) = self.find(bytes, offset)?;
+        if first.last_offset() >= limit {
+            return Ok((start, start, offset));
+        }
+        let (mut end, mut end_offset) = (start + first.size as u64, first.last_offset() + 1);
+        // Jump as far as the index allows, then go batch by batch.
+        let jump = self.index.position_floor((start + max_bytes as u64).min(bytes));
+        if jump.position > end && jump.offset <= limit {
+            (end, end_offset) = (jump.position, jump.offset);
+        }
+        while end < bytes {
+            let next = self.header(end)?;
+            let size = next.size as u64;
+            if next.last_offset() >= limit || end + size - start > max_bytes as u64 {
+                break;
+            }
+            (end, end_offset) = (end + size, next.last_offset() + 1);
+        }
+        Ok((start, end, end_offset))
     }
 
     /// Position and header of the batch that holds `offset`, or of the first one above it.

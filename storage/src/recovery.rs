@@ -14,7 +14,7 @@ use crate::layout::{self, Current};
 use crate::store::StoreState;
 use crate::wal::Lsn;
 use crate::wal::format::{COMMIT_HEAD, FileUse, Frames};
-use crate::wal::scan::{Damage, Found, decide, find_commits};
+use crate::wal::scan::{Damage, Found, decide, find_commits, holds_commits_beyond};
 use crate::wal::writer::FileRequest;
 use crate::{PartitionKey, disk};
 use replay::Replay;
@@ -114,12 +114,13 @@ pub fn recover(disk: &dyn Disk, plan: &mut Plan<'_>) -> Result<Recovered, Error>
         let generation = current.expect("it has shards").generation;
         drain_shard(disk, generation, shard, &mut partitions, &mut report)?;
     }
-    set_strays_aside(disk, plan, &mut partitions, &mut report)?;
+    partitions.retain(|key, _| (plan.knows)(key.topic));
     report.partitions = partitions.len();
     let generation = current.map_or(1, |c| c.generation + 1);
     let shards = begin_generation(disk, plan, generation, partitions)?;
     layout::write_current(disk, Current { generation, shards: plan.shards })?;
     remove_other_generations(disk, generation)?;
+    set_strays_aside(disk, plan, &mut report)?;
     Ok(Recovered { shards, generation, report })
 }
 
@@ -131,17 +132,18 @@ fn drain_shard(
     partitions: &mut BTreeMap<PartitionKey, PartitionState>,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let (states, covered, known_durable) = read_checkpoints(disk, generation, shard)?;
-    let files = read_wal_heads(disk, generation, shard)?;
+    let checkpoints = read_checkpoints(disk, generation, shard)?;
+    let covered = checkpoints.covered;
+    let files = read_wal_heads(disk, generation, shard, covered)?;
     let mut found = Vec::new();
     for (at, (path, usage)) in files.iter().enumerate() {
         let bytes = read_direct(disk, path)?;
         found.extend(find_commits(&bytes, usage).into_iter().map(|info| Found { file: at, info }));
     }
-    let verdict = decide(found, covered, known_durable)
+    let verdict = decide(found, covered, checkpoints.durable)
         .map_err(|damage| describe(&damage, &files, generation, shard))?;
     report.discarded += verdict.discarded;
-    let mut replay = Replay::new(disk, states);
+    let mut replay = Replay::new(disk, checkpoints.states, checkpoints.deleted, covered);
     let mut open: Option<(usize, AlignedBuffer)> = None;
     for commit in &verdict.replay {
         let bytes = match open.take() {
@@ -185,49 +187,81 @@ fn describe(damage: &Damage, files: &[(String, FileUse)], generation: u64, shard
     }
 }
 
-type Checkpoints = (BTreeMap<PartitionKey, PartitionState>, Lsn, Lsn);
+/// What a shard's checkpoints say together.
+#[derive(Default)]
+struct Checkpoints {
+    states: BTreeMap<PartitionKey, PartitionState>,
+    /// Deleted partitions, with the frame that says so.
+    deleted: BTreeMap<PartitionKey, Lsn>,
+    covered: Lsn,
+    durable: Lsn,
+}
 
-/// Reads the newest base and what follows it.
+impl Checkpoints {
+    fn add(&mut self, checkpoint: Checkpoint) {
+        if checkpoint.kind == Kind::Base {
+            self.states.clear();
+            self.deleted.clear();
+        }
+        self.covered = self.covered.max(checkpoint.covered);
+        self.durable = self.durable.max(checkpoint.durable);
+        for entry in checkpoint.entries {
+            match entry {
+                Entry::State(state) => {
+                    self.states.insert(state.key, state);
+                }
+                Entry::Deleted { key, applied } => {
+                    self.states.remove(&key);
+                    self.deleted.insert(key, applied);
+                }
+            }
+        }
+    }
+}
+
+/// Reads the newest base and what follows it. Files before it may be left, in part, from before a crash.
 fn read_checkpoints(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Checkpoints, Error> {
     let dir = layout::checkpoint_dir(generation, shard);
-    let mut states = BTreeMap::new();
-    let (mut covered, mut durable) = (0, 0);
-    let mut has_base = false;
+    let mut all = Checkpoints::default();
+    let mut last = None;
     for entry in disk.list(&dir)? {
         if !entry.name.ends_with(".ckpt") {
             continue;
         }
         let path = format!("{dir}/{}", entry.name);
         let checkpoint = Checkpoint::decode(&read_file(disk, &path)?).map_err(|bad| Error::Damaged {
-            path,
+            path: path.clone(),
             position: None,
             what: match bad {
                 Bad::Damaged => "the checkpoint is damaged".to_owned(),
                 Bad::Newer(version) => format!("the checkpoint has the newer format {version}"),
             },
         })?;
-        if checkpoint.kind == Kind::Base {
-            states.clear();
-            has_base = true;
+        match checkpoint.kind {
+            Kind::Base => last = Some(checkpoint.sequence),
+            Kind::Delta if last == Some(checkpoint.sequence.wrapping_sub(1)) => {
+                last = Some(checkpoint.sequence)
+            }
+            // Behind a hole only a base counts.
+            Kind::Delta => last = None,
         }
-        covered = covered.max(checkpoint.covered);
-        durable = durable.max(checkpoint.durable);
-        for entry in checkpoint.entries {
-            match entry {
-                Entry::State(state) => states.insert(state.key, state),
-                Entry::Deleted(key) => states.remove(&key),
-            };
-        }
+        all.add(checkpoint);
     }
-    if !has_base {
-        let what = "the generation's first checkpoint is missing".to_owned();
+    if last.is_none() {
+        let what = "a checkpoint between the last base and the newest one is missing".to_owned();
         return Err(Error::Damaged { path: dir, position: None, what });
     }
-    Ok((states, covered, durable))
+    Ok(all)
 }
 
-/// The shard's WAL files in the order of their use. A file without a valid head is not in use yet.
-fn read_wal_heads(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Vec<(String, FileUse)>, Error> {
+/// The shard's WAL files in the order of their use. A file without a valid head is not in use yet, unless it holds
+/// commits that no checkpoint covers: then the head is damaged.
+fn read_wal_heads(
+    disk: &dyn Disk,
+    generation: u64,
+    shard: u32,
+    covered: Lsn,
+) -> Result<Vec<(String, FileUse)>, Error> {
     let dir = layout::wal_dir(generation, shard);
     let mut files = Vec::new();
     for entry in disk.list(&dir)? {
@@ -237,11 +271,16 @@ fn read_wal_heads(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Vec<(S
         let path = format!("{dir}/{}", entry.name);
         let mut head = AlignedBuffer::zeroed(BLOCK);
         let read = disk.open(&path, Open::ReadDirect)?.read_at(0, &mut head)?;
-        if let Some(usage) = FileUse::decode(&head[..read])
-            && usage.generation == generation
-            && usage.shard == shard
-        {
-            files.push((path, usage));
+        match FileUse::decode(&head[..read]) {
+            Some(usage) if usage.generation == generation && usage.shard == shard => {
+                files.push((path, usage));
+            }
+            Some(_) => {}
+            None if holds_commits_beyond(&read_direct(disk, &path)?, generation, covered) => {
+                let what = "the head of a log file in use, with acknowledged frames, is damaged".to_owned();
+                return Err(Error::Damaged { path, position: Some(0), what });
+            }
+            None => {}
         }
     }
     files.sort_by_key(|(_, usage)| usage.sequence);
@@ -256,13 +295,9 @@ fn read_direct(disk: &dyn Disk, path: &str) -> io::Result<AlignedBuffer> {
     Ok(buffer)
 }
 
-/// Moves the data of topics that the metadata do not know out of the way, whole.
-fn set_strays_aside(
-    disk: &dyn Disk,
-    plan: &Plan<'_>,
-    partitions: &mut BTreeMap<PartitionKey, PartitionState>,
-    report: &mut Report,
-) -> Result<(), Error> {
+/// Moves the data of topics that the metadata do not know out of the way, whole: not before the log that they
+/// were replayed from is retired, or a repeated recovery would replay some of it once more beside them.
+fn set_strays_aside(disk: &dyn Disk, plan: &Plan<'_>, report: &mut Report) -> Result<(), Error> {
     for entry in disk.list(layout::TOPICS)? {
         let topic = Uuid::try_parse(&entry.name).ok().filter(|_| entry.is_dir);
         if topic.is_some_and(|topic| (plan.knows)(topic)) {
@@ -280,7 +315,6 @@ fn set_strays_aside(
         disk.sync_dir(layout::TOPICS)?;
         report.strays.extend(topic);
     }
-    partitions.retain(|key, _| (plan.knows)(key.topic));
     Ok(())
 }
 

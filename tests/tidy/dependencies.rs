@@ -130,6 +130,16 @@ fn every_dependency_has_its_reason() {
 }
 
 #[test]
+fn every_package_takes_the_lints_of_the_workspace() {
+    let takes = |text: &str| text.contains("[lints]\nworkspace = true");
+    let files = files::all();
+    let manifests = files.iter().filter(|file| file.path.ends_with("Cargo.toml"));
+    let found: Vec<String> =
+        manifests.filter(|file| !takes(&file.text)).map(|file| file.path.clone()).collect();
+    report("packages without the workspace's lints", &found);
+}
+
+#[test]
 fn dependency_lines_are_found() {
     let manifest = "[package]\nname = \"x\"\n[dependencies]\na = \"1\"\n# b = \"1\"\n\n[dev-dependencies]\nc = \"2\"\n[lints]\nd = 1";
     let lines: Vec<usize> = dependency_lines(manifest).map(|(number, _)| number).collect();

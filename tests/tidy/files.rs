@@ -4,7 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that are made by building, running or testing.
-const MADE: &[&str] = &["target", ".git", "ringlog-data", ".venv", "node_modules", "__pycache__", ".cache"];
+const MADE: &[&str] = &[
+    "target",
+    "proptest-regressions",
+    ".git",
+    "ringlog-data",
+    ".venv",
+    "node_modules",
+    "__pycache__",
+    ".cache",
+];
 
 /// A text file of the repository.
 pub struct File {

@@ -15,7 +15,7 @@ const RULES: &[Rule] = &[
     Rule {
         folders: &["storage"],
         but_not: &[],
-        forbidden: &["ringlog", "ringlog_net", "glommio", "kafka_protocol", "tracing"],
+        forbidden: &["ringlog", "ringlog_net", "glommio", "tracing"],
         why: "storage knows nothing of requests, replication or sockets",
     },
     Rule {

@@ -128,8 +128,17 @@ fn an_idle_connection_is_closed() {
     connection.settle(opened.id, &mut Vec::new());
     assert_eq!(connection.next_deadline(), None, "a request in flight is not idle");
     connection.complete_silent(opened.id);
-    assert_eq!(connection.on_time(1499), None);
-    assert_eq!(connection.on_time(1500), Some(CloseReason::Idle));
+    connection.received(600);
+    assert_eq!(connection.on_time(1599), None);
+    assert_eq!(connection.on_time(1600), Some(CloseReason::Idle));
+}
+
+#[test]
+#[should_panic(expected = "ends in silence")]
+fn a_request_with_a_slot_does_not_end_in_silence() {
+    let mut connection = connection();
+    let id = quick(&mut connection);
+    connection.complete_silent(id);
 }
 
 #[test]

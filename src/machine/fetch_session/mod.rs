@@ -10,6 +10,8 @@
 //! the partitions of all sessions of a shard are bounded.
 
 mod cache;
+#[cfg(test)]
+mod model_tests;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -34,9 +36,9 @@ pub const FINAL_EPOCH: i32 = -1;
 pub const EVICT_AFTER_MS: u64 = 120_000;
 /// Default of `max.incremental.fetch.session.cache.slots`, for the whole broker.
 pub const SLOTS_DEFAULT: usize = 1000;
-/// Partitions in all sessions of one shard, about 100 bytes each. A full fetch beyond it gets no session; a
+/// Partitions in all sessions of one shard, about 150 bytes each. A full fetch beyond it gets no session; a
 /// session that would grow beyond it is closed, and its client starts over with a full fetch.
-pub const PARTITIONS_MAX: usize = 500_000;
+pub const PARTITIONS_MAX: usize = 200_000;
 
 const _: () = assert!(PARTITIONS_MAX >= 2 * crate::limits::PARTITIONS_PER_TOPIC_MAX as usize);
 

@@ -78,10 +78,6 @@ impl PartitionLog {
             to > segment.written && to <= segment.durable,
             "write-ahead: only what is durable in the WAL"
         );
-        if block_floor(to) != to {
-            segment.padded_at = Some(to);
-        }
-        self.new_files |= segment.written == 0;
         let allocate = segment.allocation_for(to, segment_bytes);
         let (base, reserved) = (segment.base, segment.allocated);
         let pieces = whole_blocks(self.tail.pieces(base, from, to));
@@ -99,6 +95,7 @@ impl PartitionLog {
         let mut open = self.rolled.iter_mut().chain([&mut self.active]);
         // Deleting everything may have dropped the segment meanwhile.
         if let Some(segment) = open.find(|s| s.base == base) {
+            self.new_files |= segment.written == 0;
             segment.written = to;
             segment.allocated = segment.allocated.max(allocated);
         }

@@ -66,6 +66,9 @@ pub(crate) struct PartitionLog {
     pub log_start: i64,
     /// Offset after the last record whose commit is durable.
     pub durable_end: i64,
+    /// Segments below the log start whose files are not removed yet. Checkpoints name them, so that a crash
+    /// neither loses them before the frame that moved the log start is durable nor leaves their files behind.
+    pub dropped: Vec<SegmentState>,
     pub sealed: VecDeque<SegmentState>,
     pub rolled: VecDeque<OpenSegment>,
     pub active: OpenSegment,
@@ -84,6 +87,8 @@ pub(crate) struct PartitionLog {
     pub queued: bool,
     /// Whether it stands in the list of those that changed since the last checkpoint.
     pub listed: bool,
+    /// Whether it stands in the eviction queue.
+    pub evictable: bool,
     /// Whether its folder is known to exist.
     pub has_folder: bool,
     /// Whether its folder's entries in the folders above are known to be synced.
@@ -106,7 +111,7 @@ impl PartitionLog {
         active.indexed_from = at.bytes;
         active.index = SegmentIndex::resume(at.base, at.end, at.bytes);
         active.max_timestamp = at.max_timestamp;
-        active.padded_at = (block_floor(at.bytes) != at.bytes).then_some(at.bytes);
+        active.wants_image = block_floor(at.bytes) != at.bytes;
         let sealed = state.segments[..state.segments.len() - 1].iter().copied().collect();
         PartitionLog {
             key: state.key,
@@ -115,6 +120,7 @@ impl PartitionLog {
             durable_end: at.end,
             has_folder: at.bytes > 0 || state.segments.len() > 1,
             folder_synced: at.bytes > 0 || state.segments.len() > 1,
+            dropped: Vec::new(),
             sealed,
             rolled: VecDeque::new(),
             active,
@@ -128,6 +134,7 @@ impl PartitionLog {
             flushing: false,
             queued: false,
             listed: false,
+            evictable: false,
             new_files: false,
             deleted: None,
         }
@@ -196,7 +203,7 @@ impl PartitionLog {
             self.roll();
         }
         let position = self.active.bytes;
-        if self.active.padded_at.take().is_some() {
+        if std::mem::take(&mut self.active.wants_image) {
             self.log_block_image(wal);
         }
         let frame = Frame::Append { segment: self.active.base, position, batch: (&header, body) };
@@ -253,14 +260,22 @@ impl PartitionLog {
         self.log_start = start;
         let lsn = wal.append(&self.key, &Frame::LogStart { start });
         self.touch(lsn);
-        let mut gone = Vec::new();
-        while self.sealed.front().is_some_and(|s| s.end <= start) {
-            gone.extend(self.sealed.pop_front().map(|s| s.base));
-        }
+        let gone = self.drop_below_start();
         self.epochs.truncate_from_start(start);
         let first = self.first_segment();
         let freed = self.tail.forget_before(first);
         (lsn, gone, freed)
+    }
+
+    /// Drops the sealed segments that lie wholly below the log start. Returns their base offsets.
+    pub fn drop_below_start(&mut self) -> Vec<i64> {
+        let start = self.log_start;
+        let mut gone = Vec::new();
+        while let Some(segment) = self.sealed.pop_front_if(|s| s.end <= start) {
+            gone.push(segment.base);
+            self.dropped.push(segment);
+        }
+        gone
     }
 
     /// Base offset of the oldest segment.
@@ -276,6 +291,7 @@ impl PartitionLog {
     pub fn take_capture(&mut self) {
         assert!(self.capture.is_none(), "one checkpoint at a time");
         self.after_capture = None;
+        self.active.wants_image = block_floor(self.active.bytes) != self.active.bytes;
         self.capture = Some(Capture {
             lsn: self.last_lsn,
             log_start: self.log_start,
@@ -293,8 +309,8 @@ impl PartitionLog {
     /// The checkpoint's entry, once the captured bytes are synced.
     pub fn captured_state(&self) -> Option<PartitionState> {
         let capture = self.capture.as_ref()?;
-        let mut segments: Vec<_> =
-            self.sealed.iter().filter(|s| s.base < capture.active.base).copied().collect();
+        let sealed = self.dropped.iter().chain(&self.sealed);
+        let mut segments: Vec<_> = sealed.filter(|s| s.base < capture.active.base).copied().collect();
         segments.push(capture.active);
         Some(PartitionState {
             key: self.key,

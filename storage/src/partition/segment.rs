@@ -28,9 +28,9 @@ pub(crate) struct OpenSegment {
     pub index: SegmentIndex,
     /// See `index`.
     pub indexed_from: u64,
-    /// The last block was handed out for writing partly filled, up to here: its bytes must be logged before
-    /// the block is written again.
-    pub padded_at: Option<u64>,
+    /// Checkpoints may say that the segment ends inside its last block: the next append logs that block's bytes
+    /// first, because replay begins there and the block, written again, may be torn.
+    pub wants_image: bool,
 }
 
 impl OpenSegment {
@@ -48,7 +48,7 @@ impl OpenSegment {
             first_append_ms: None,
             index: SegmentIndex::new(base),
             indexed_from: 0,
-            padded_at: None,
+            wants_image: false,
         }
     }
 

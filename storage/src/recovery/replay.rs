@@ -4,8 +4,9 @@ use crate::PartitionKey;
 use crate::batch::{BatchInfo, HEADER_BYTES, peek};
 use crate::checkpoint::{PartitionState, SegmentState};
 use crate::chunk::AlignedBuffer;
-use crate::disk::{BLOCK, Disk, Open, block_ceil, block_floor, remove_tree};
+use crate::disk::{BLOCK, Disk, Open, block_ceil, block_floor};
 use crate::epochs::Epochs;
+use crate::job::{remove_if_there, remove_partition};
 use crate::layout;
 use crate::producer::Producers;
 use crate::wal::Lsn;
@@ -39,6 +40,9 @@ struct Partition {
 pub(super) struct Replay<'a> {
     disk: &'a dyn Disk,
     partitions: BTreeMap<PartitionKey, Partition>,
+    /// Deleted partitions, with the frame that says so.
+    deleted: BTreeMap<PartitionKey, Lsn>,
+    covered: Lsn,
     frames: u64,
     bytes: u64,
 }
@@ -149,15 +153,6 @@ impl Partition {
             ]);
         }
         let start = self.state.log_start;
-        while self.state.segments.len() > 1 && self.state.segments[0].end <= start {
-            let base = self.state.segments.remove(0).base;
-            for path in [layout::segment_file(&key, base), layout::index_file(&key, base)] {
-                match disk.remove_file(&path) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                    _ => {}
-                }
-            }
-        }
         self.epochs.truncate_from_start(start);
         self.state.epochs.clear();
         self.epochs.encode(&mut self.state.epochs);
@@ -167,10 +162,33 @@ impl Partition {
     }
 }
 
+/// Removes the segments below the log start, which a former process dropped and had not removed yet, or which
+/// the replay has passed.
+fn remove_dropped(
+    disk: &dyn Disk,
+    state: &mut PartitionState,
+    dirs: &mut BTreeSet<String>,
+) -> io::Result<()> {
+    while state.segments.len() > 1 && state.segments[0].end <= state.log_start {
+        let base = state.segments.remove(0).base;
+        remove_if_there(disk, &layout::segment_file(&state.key, base))?;
+        remove_if_there(disk, &layout::index_file(&state.key, base))?;
+        dirs.insert(layout::partition_dir(&state.key));
+    }
+    Ok(())
+}
+
 impl<'a> Replay<'a> {
-    pub fn new(disk: &'a dyn Disk, states: BTreeMap<PartitionKey, PartitionState>) -> Replay<'a> {
+    /// Of partitions that are neither in `states` nor in `deleted` everything up to `covered` is known to be
+    /// nothing.
+    pub fn new(
+        disk: &'a dyn Disk,
+        states: BTreeMap<PartitionKey, PartitionState>,
+        deleted: BTreeMap<PartitionKey, Lsn>,
+        covered: Lsn,
+    ) -> Replay<'a> {
         let partitions = states.into_iter().map(|(key, state)| (key, Partition::new(state))).collect();
-        Replay { disk, partitions, frames: 0, bytes: 0 }
+        Replay { disk, partitions, deleted, covered, frames: 0, bytes: 0 }
     }
 
     /// Frames applied.
@@ -185,11 +203,15 @@ impl<'a> Replay<'a> {
 
     /// Applies a frame, unless the checkpoint already holds it.
     pub fn apply(&mut self, lsn: Lsn, key: PartitionKey, frame: &Frame<'_>) -> io::Result<()> {
-        let partition =
-            self.partitions.entry(key).or_insert_with(|| Partition::new(PartitionState::fresh(key)));
-        if lsn <= partition.state.applied {
+        let applied = match self.partitions.get(&key) {
+            Some(partition) => partition.state.applied,
+            None => self.deleted.get(&key).copied().unwrap_or(self.covered),
+        };
+        if lsn <= applied {
             return Ok(());
         }
+        let partition =
+            self.partitions.entry(key).or_insert_with(|| Partition::new(PartitionState::fresh(key)));
         partition.state.applied = lsn;
         partition.changed = true;
         self.frames += 1;
@@ -203,9 +225,8 @@ impl<'a> Replay<'a> {
             Frame::LogStart { start } => partition.state.log_start = start.max(partition.state.log_start),
             Frame::Delete => {
                 self.partitions.remove(&key);
-                remove_tree(self.disk, &layout::partition_dir(&key))?;
-                // Fails while other partitions of the topic are still there: the last one takes it along.
-                let _ = self.disk.remove_dir(&layout::topic_dir(key.topic));
+                self.deleted.insert(key, lsn);
+                remove_partition(self.disk, &layout::partition_dir(&key))?;
             }
         }
         Ok(())
@@ -216,8 +237,9 @@ impl<'a> Replay<'a> {
         let mut states = Vec::with_capacity(self.partitions.len());
         let mut dirs = BTreeSet::new();
         for (_, partition) in self.partitions {
-            let state =
+            let mut state =
                 if partition.changed { partition.finish(self.disk, &mut dirs)? } else { partition.state };
+            remove_dropped(self.disk, &mut state, &mut dirs)?;
             states.push(state);
         }
         // The deepest first: what a synced folder names is then whole.

@@ -42,14 +42,15 @@ pub(super) struct Cycle {
     captured: Vec<PartitionIx>,
     /// Partitions that were captured and found unchanged when the cycle ended, with their last LSN.
     quiet: Vec<(PartitionIx, Lsn)>,
-    removed: Vec<PartitionKey>,
-    /// How many of `removed` the checkpoint being written names.
-    removed_named: usize,
+    /// Partitions whose files are gone, named by every checkpoint until the WAL need not hold any of their frames.
+    removed: Vec<(PartitionKey, Lsn)>,
     kind: Kind,
     sequence: u64,
     deltas: u64,
     files: Vec<String>,
     covered: Lsn,
+    /// The last frame when the cycle began.
+    captured_lsn: Lsn,
     begun_ms: u64,
 }
 
@@ -61,12 +62,12 @@ impl Cycle {
             captured: Vec::new(),
             quiet: Vec::new(),
             removed: Vec::new(),
-            removed_named: 0,
             kind: Kind::Delta,
             sequence: next_sequence,
             deltas: 0,
             files: Vec::new(),
             covered: 0,
+            captured_lsn: 0,
             begun_ms: 0,
         }
     }
@@ -83,8 +84,8 @@ impl Cycle {
     }
 
     /// A deleted partition's files are gone.
-    pub fn removed(&mut self, key: PartitionKey) {
-        self.removed.push(key);
+    pub fn removed(&mut self, key: PartitionKey, deleted: Lsn) {
+        self.removed.push((key, deleted));
     }
 
     pub fn note_removed(&mut self, ix: PartitionIx) {
@@ -108,17 +109,48 @@ impl<B: CommitBuffer> Store<B> {
 
     /// When the next checkpoint is due.
     pub(super) fn cycle_deadline(&self) -> Option<u64> {
-        (self.cycle.phase == Phase::Idle && self.is_dirty())
-            .then_some(self.cycle.begun_ms + self.settings.checkpoint_ms)
+        if self.cycle.phase != Phase::Idle || !self.is_dirty() {
+            return None;
+        }
+        let wait = if self.wal.is_stalled() {
+            return Some(self.now_ms);
+        } else if self.wal.used_bytes() >= self.settings.checkpoint_bytes {
+            self.settings.checkpoint_ms.min(RETRY_FULL_AFTER_MS)
+        } else {
+            self.settings.checkpoint_ms
+        };
+        Some(self.cycle.begun_ms + wait)
     }
 
     pub(super) fn cycle_tick(&mut self) {
-        let due = self.now_ms >= self.cycle.begun_ms + self.settings.checkpoint_ms;
-        let filled = self.wal.used_bytes() >= self.settings.checkpoint_bytes;
-        let retry_ok =
-            self.now_ms >= self.cycle.begun_ms + RETRY_FULL_AFTER_MS.min(self.settings.checkpoint_ms);
-        if self.is_dirty() && (due || (filled && retry_ok) || self.wal.is_stalled()) {
+        if self.cycle_deadline().is_some_and(|due| self.now_ms >= due) {
             self.begin_checkpoint();
+        }
+    }
+
+    /// Whether files or folders are being synced: nothing may be removed meanwhile.
+    pub(super) fn is_syncing(&self) -> bool {
+        matches!(self.cycle.phase, Phase::Syncing { .. })
+    }
+
+    /// Whether the checkpoint under way names frames that the WAL has no room for. They are bounded by what was
+    /// appended when it began, and only it can make room: so they get room beyond the limit.
+    pub(super) fn checkpoint_waits_for_wal(&self) -> bool {
+        self.cycle.phase == Phase::Writing
+            && self.cycle.captured_lsn > self.wal.durable()
+            && self.wal.is_stalled()
+    }
+
+    /// A partition was opened that was only known from recovery: a base that is not written yet must name it.
+    pub(super) fn capture_opened(&mut self, ix: PartitionIx) {
+        let to_be_written = match self.cycle.phase {
+            Phase::Idle => false,
+            Phase::Writing | Phase::Syncing { .. } => true,
+            Phase::Checkpoint { out, .. } => !out,
+        };
+        if self.cycle.kind == Kind::Base && to_be_written {
+            self.log_mut(ix).take_capture();
+            self.cycle.captured.push(ix);
         }
     }
 
@@ -129,6 +161,7 @@ impl<B: CommitBuffer> Store<B> {
         }
         self.release_quiet();
         self.cycle.begun_ms = self.now_ms;
+        self.cycle.captured_lsn = self.wal.next_lsn() - 1;
         self.cycle.kind = if self.cycle.deltas >= DELTAS_MAX { Kind::Base } else { Kind::Delta };
         let candidates = match self.cycle.kind {
             Kind::Delta => self.cycle.dirty.clone(),
@@ -186,6 +219,8 @@ impl<B: CommitBuffer> Store<B> {
         for ix in &self.cycle.captured {
             let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
             if log.deleted.is_some() {
+                // Its bytes may not all be written: nothing is said of it before its deletion is.
+                log.capture = None;
                 continue;
             }
             let capture = log.capture.as_ref().expect("captured when the cycle began");
@@ -232,23 +267,19 @@ impl<B: CommitBuffer> Store<B> {
     fn coverable(&self) -> Lsn {
         let first = self.cycle.dirty.iter().filter_map(|ix| {
             let log = self.partitions[ix.0 as usize].as_ref()?;
-            if log.capture.is_some() && log.deleted.is_none() { log.after_capture } else { log.dirty }
+            if log.capture.is_some() { log.after_capture } else { log.dirty }
         });
         first.min().map_or(self.wal.durable(), |lsn| (lsn - 1).min(self.wal.durable()))
     }
 
     fn write_checkpoint(&mut self, covered: Lsn) {
         let logs = self.cycle.captured.iter().filter_map(|ix| self.partitions[ix.0 as usize].as_ref());
-        let mut entries: Vec<Entry> = logs
-            .filter(|log| log.deleted.is_none())
-            .filter_map(|log| log.captured_state().map(Entry::State))
-            .collect();
+        let mut entries: Vec<Entry> = logs.filter_map(|log| log.captured_state().map(Entry::State)).collect();
         if self.cycle.kind == Kind::Base {
             entries.extend(self.recovered.values().cloned().map(Entry::State));
-        } else {
-            entries.extend(self.cycle.removed.iter().copied().map(Entry::Deleted));
         }
-        self.cycle.removed_named = self.cycle.removed.len();
+        let removed = self.cycle.removed.iter();
+        entries.extend(removed.map(|(key, applied)| Entry::Deleted { key: *key, applied: *applied }));
         let checkpoint = Checkpoint {
             kind: self.cycle.kind,
             generation: self.wal.generation(),
@@ -294,14 +325,11 @@ impl<B: CommitBuffer> Store<B> {
             }
         }
         self.cycle.sequence += 1;
-        let named = std::mem::take(&mut self.cycle.removed_named);
-        self.cycle.removed.drain(..named);
+        self.cycle.removed.retain(|(_, deleted)| *deleted > covered);
         for ix in std::mem::take(&mut self.cycle.captured) {
             let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
-            if log.deleted.is_some() {
-                continue;
-            }
-            if log.capture.as_ref().is_some_and(|c| c.lsn == log.last_lsn) {
+            let Some(capture) = &log.capture else { continue };
+            if capture.lsn == log.last_lsn {
                 self.cycle.quiet.push((ix, log.last_lsn));
             }
             log.capture_is_safe();

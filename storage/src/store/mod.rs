@@ -30,10 +30,12 @@ use crate::wal::writer::{CommitBuffer, FileRequest, WalSettings, WalWriter};
 use cycle::Cycle;
 use hashbrown::HashMap;
 pub use read::{ColdRead, ReadPlan};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Jobs that may be out at once, besides the WAL file being prepared.
 pub const JOBS_MAX: usize = 8;
+/// Partitions looked at for something to evict, before waiting for more to be written.
+const EVICTION_TRIES: usize = 64;
 /// After how long an idle log states its durable LSN, ms.
 const STATE_DURABLE_AFTER_MS: u64 = 5;
 /// After how long a job that found the disk full is tried again, ms.
@@ -85,14 +87,21 @@ struct Pending {
     end: i64,
 }
 
+/// Segments below the log start, to be removed once the frame that moved it is durable.
+struct Removal {
+    lsn: Lsn,
+    partition: PartitionIx,
+    bases: Vec<i64>,
+}
+
 enum Out {
     PrepareWal(FileRequest),
     Write { partition: PartitionIx, base: i64, to: u64, allocate: u64 },
     Seal { partition: PartitionIx, base: i64 },
     Cycle,
-    Remove,
+    Remove { partition: PartitionIx, bases: Vec<i64> },
     RemovePartition(PartitionIx),
-    ReadBlock(PartitionIx),
+    ReadBlock { partition: PartitionIx, base: i64 },
 }
 
 /// See the module's documentation.
@@ -102,14 +111,14 @@ pub struct Store<B> {
     wal: WalWriter<B>,
     partitions: Vec<Option<PartitionLog>>,
     by_key: HashMap<PartitionKey, PartitionIx, foldhash::fast::RandomState>,
-    recovered: HashMap<PartitionKey, PartitionState, foldhash::fast::RandomState>,
+    recovered: BTreeMap<PartitionKey, PartitionState>,
     pending: VecDeque<Pending>,
     events: VecDeque<Event>,
     jobs: VecDeque<(JobId, Job)>,
     out: HashMap<JobId, Out, foldhash::fast::RandomState>,
     next_job: JobId,
     flush: VecDeque<PartitionIx>,
-    removals: VecDeque<(Lsn, Vec<String>)>,
+    removals: VecDeque<Removal>,
     deletions: VecDeque<(Lsn, PartitionIx)>,
     loading: Vec<PartitionIx>,
     cycle: Cycle,
@@ -169,11 +178,16 @@ impl<B: CommitBuffer> Store<B> {
         if let Some(ix) = self.by_key.get(&key) {
             return *ix;
         }
-        let state = self.recovered.remove(&key).unwrap_or_else(|| PartitionState::fresh(key));
+        let recovered = self.recovered.remove(&key);
+        let was_recovered = recovered.is_some();
+        let state = recovered.unwrap_or_else(|| PartitionState::fresh(key));
         let ix =
             PartitionIx(u32::try_from(self.partitions.len()).expect("partitions of a shard are bounded"));
         self.partitions.push(Some(PartitionLog::new(&state, settings)));
         self.by_key.insert(key, ix);
+        if was_recovered {
+            self.capture_opened(ix);
+        }
         ix
     }
 
@@ -249,6 +263,12 @@ impl<B: CommitBuffer> Store<B> {
         self.memory
     }
 
+    /// Whether blocking jobs are out or waiting.
+    #[must_use]
+    pub fn has_jobs_out(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// Whether the disk has no room for something that must be written.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -270,7 +290,8 @@ impl<B: CommitBuffer> Store<B> {
                 position,
                 len: (log.active.bytes - position) as usize,
             };
-            self.start(work, Out::ReadBlock(ix));
+            let base = log.active.base;
+            self.start(work, Out::ReadBlock { partition: ix, base });
         }
         true
     }
@@ -295,7 +316,7 @@ impl<B: CommitBuffer> Store<B> {
         self.cycle.note_dirty(ix, log);
         if taken > 0 {
             self.memory += taken;
-            self.eviction.push_back(ix);
+            self.make_evictable(ix);
         }
         appended
     }
@@ -315,19 +336,15 @@ impl<B: CommitBuffer> Store<B> {
         let (lsn, gone, freed) = log.advance_start(&mut self.wal, start);
         self.memory -= freed;
         self.cycle.note_dirty(ix, log);
-        let key = log.key;
-        self.remove_later(lsn, &key, &gone);
+        self.remove_later(lsn, ix, gone);
         lsn
     }
 
     /// Removes segments' files once frame `lsn` is durable.
-    fn remove_later(&mut self, lsn: Lsn, key: &PartitionKey, bases: &[i64]) {
-        if bases.is_empty() {
-            return;
+    fn remove_later(&mut self, lsn: Lsn, partition: PartitionIx, bases: Vec<i64>) {
+        if !bases.is_empty() {
+            self.removals.push_back(Removal { lsn, partition, bases });
         }
-        let files =
-            bases.iter().flat_map(|b| [layout::segment_file(key, *b), layout::index_file(key, *b)]).collect();
-        self.removals.push_back((lsn, files));
     }
 
     /// Deletes a partition: logged first, removed once that is durable. The handle is dead from now on.
@@ -366,23 +383,34 @@ impl<B: CommitBuffer> Store<B> {
                 self.enqueue_flush(p.partition);
             }
         }
-        while self.removals.front().is_some_and(|(lsn, _)| *lsn <= durable) {
-            let (_, files) = self.removals.pop_front().expect("looked at just above");
-            self.start(Work::Remove { files }, Out::Remove);
-        }
-        while self.deletions.front().is_some_and(|(lsn, _)| *lsn <= durable) {
-            let (_, ix) = self.deletions.pop_front().expect("looked at just above");
-            self.remove_when_quiet(ix);
-        }
     }
 
-    /// Removes a deleted partition's folder, once no write of it is out.
-    fn remove_when_quiet(&mut self, ix: PartitionIx) {
-        let log = self.log(ix);
-        if !log.flushing {
-            let dir = layout::partition_dir(&log.key);
-            self.start(Work::RemovePartition { dir }, Out::RemovePartition(ix));
+    /// Starts the removals whose frames are durable, once nothing is out that needs the files.
+    fn plan_removals(&mut self) {
+        if self.is_syncing() {
+            return;
         }
+        let durable = self.wal.durable();
+        while let Some(Removal { partition, bases, .. }) = self.removals.pop_front_if(|r| r.lsn <= durable) {
+            let Some(log) = self.partitions[partition.0 as usize].as_ref() else { continue };
+            let files = |b: &i64| [layout::segment_file(&log.key, *b), layout::index_file(&log.key, *b)];
+            let work = Work::Remove {
+                dir: layout::partition_dir(&log.key),
+                files: bases.iter().flat_map(files).collect(),
+            };
+            self.start(work, Out::Remove { partition, bases });
+        }
+        let mut later = VecDeque::new();
+        while let Some((lsn, ix)) = self.deletions.pop_front() {
+            let log = self.log(ix);
+            if lsn <= durable && !log.flushing && !self.loading.contains(&ix) {
+                let dir = layout::partition_dir(&log.key);
+                self.start(Work::RemovePartition { dir }, Out::RemovePartition(ix));
+            } else {
+                later.push_back((lsn, ix));
+            }
+        }
+        self.deletions = later;
     }
 
     fn enqueue_flush(&mut self, ix: PartitionIx) {
@@ -425,13 +453,15 @@ impl<B: CommitBuffer> Store<B> {
             self.start(work, out);
         }
         self.plan_cycle();
+        self.plan_removals();
     }
 
     fn wants_wal_file(&mut self) -> Option<FileRequest> {
         if self.full_since.is_some() {
             return None;
         }
-        self.wal.wants_file(self.ids.next())
+        let beyond_limit = self.checkpoint_waits_for_wal();
+        self.wal.wants_file(self.ids.next(), beyond_limit)
     }
 
     /// A job is done.
@@ -451,27 +481,40 @@ impl<B: CommitBuffer> Store<B> {
             }
             (Out::Seal { partition, base }, _) => self.sealed(partition, base, done),
             (Out::Cycle, _) => self.cycle_job_done(done),
-            (Out::Remove, _) => assert!(done, "removing needs no room"),
+            (Out::Remove { partition, bases }, _) => {
+                assert!(done, "removing needs no room");
+                if let Some(log) = self.partitions[partition.0 as usize].as_mut() {
+                    log.dropped.retain(|s| !bases.contains(&s.base));
+                }
+            }
             (Out::RemovePartition(ix), _) => {
                 assert!(done, "removing needs no room");
-                self.cycle.removed(self.log(ix).key);
+                let log = self.log(ix);
+                let (key, deleted) = (log.key, log.deleted.expect("only deleted partitions are removed"));
+                self.cycle.removed(key, deleted);
                 self.partitions[ix.0 as usize] = None;
                 self.cycle.note_removed(ix);
             }
-            (Out::ReadBlock(ix), Output::Bytes(bytes)) => self.block_loaded(ix, &bytes),
-            (Out::ReadBlock(_), _) => unreachable!("reading needs no room and gives bytes"),
+            (Out::ReadBlock { partition, base }, Output::Bytes(bytes)) => {
+                self.block_loaded(partition, base, &bytes);
+            }
+            (Out::ReadBlock { .. }, _) => unreachable!("reading needs no room and gives bytes"),
         }
     }
 
-    fn block_loaded(&mut self, ix: PartitionIx, bytes: &[u8]) {
+    fn block_loaded(&mut self, ix: PartitionIx, base: i64, bytes: &[u8]) {
         self.loading.retain(|other| *other != ix);
         let Some(log) = self.partitions[ix.0 as usize].as_mut().filter(|log| log.deleted.is_none()) else {
             return;
         };
-        let position = crate::disk::block_floor(log.active.bytes);
-        self.memory -= log.tail.memory();
-        log.tail.load_block(log.active.base, position, bytes);
-        self.memory += log.tail.memory();
+        // Rolled meanwhile, the log goes on in another segment.
+        if log.active.base == base && log.needs_block() {
+            let position = crate::disk::block_floor(log.active.bytes);
+            self.memory -= log.tail.memory();
+            log.tail.load_block(base, position, bytes);
+            self.memory += log.tail.memory();
+            self.make_evictable(ix);
+        }
         self.events.push_back(Event::BlockLoaded(ix));
     }
 
@@ -480,22 +523,9 @@ impl<B: CommitBuffer> Store<B> {
         if done {
             log.seal_done(base);
             // The log start may have passed it while it was being sealed.
-            let mut gone = Vec::new();
-            while log.sealed.front().is_some_and(|s| s.end <= log.log_start) {
-                gone.extend(log.sealed.pop_front().map(|s| s.base));
-            }
-            let (lsn, key) = (log.last_lsn, log.key);
-            if lsn <= self.wal.durable() {
-                if !gone.is_empty() {
-                    let pairs = gone
-                        .iter()
-                        .flat_map(|b| [layout::segment_file(&key, *b), layout::index_file(&key, *b)]);
-                    let files = pairs.collect();
-                    self.start(Work::Remove { files }, Out::Remove);
-                }
-            } else {
-                self.remove_later(lsn, &key, &gone);
-            }
+            let gone = log.drop_below_start();
+            let lsn = log.last_lsn;
+            self.remove_later(lsn, ix, gone);
         } else {
             log.flushing = false;
         }
@@ -504,33 +534,33 @@ impl<B: CommitBuffer> Store<B> {
     }
 
     fn after_flush(&mut self, ix: PartitionIx) {
-        let log = self.log(ix);
-        if let Some(lsn) = log.deleted {
-            if lsn <= self.wal.durable() && !self.deletions.iter().any(|(_, other)| *other == ix) {
-                self.remove_when_quiet(ix);
-            }
-        } else if log.wants_flush() {
+        if self.log(ix).wants_flush() {
             self.enqueue_flush(ix);
         }
     }
 
-    /// Forgets the oldest written chunks until the memory is within its limit.
+    fn make_evictable(&mut self, ix: PartitionIx) {
+        if !std::mem::replace(&mut self.log_mut(ix).evictable, true) {
+            self.eviction.push_back(ix);
+        }
+    }
+
+    /// Forgets written chunks, each partition's oldest in turn, until the memory is within its limit.
     fn evict(&mut self) {
-        let mut tries = self.eviction.len();
+        let mut tries = self.eviction.len().min(EVICTION_TRIES);
         while self.memory > self.settings.memory_bytes && tries > 0 {
             tries -= 1;
             let Some(ix) = self.eviction.pop_front() else { break };
             let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
-            let Some((segment, end)) = log.tail.oldest(log.active.base) else { continue };
-            let written = log
-                .rolled
-                .iter()
-                .chain([&log.active])
-                .find(|s| s.base == segment)
-                .is_none_or(|s| s.written >= end);
-            if written {
-                self.memory -= log.tail.evict_oldest();
-            } else {
+            if let Some((segment, end)) = log.tail.oldest(log.active.base) {
+                let open = log.rolled.iter().chain([&log.active]).find(|s| s.base == segment);
+                if open.is_none_or(|s| s.written >= end) {
+                    self.memory -= log.tail.evict_oldest();
+                    tries = (self.eviction.len() + 1).min(EVICTION_TRIES);
+                }
+            }
+            log.evictable = log.tail.memory() > 0;
+            if log.evictable {
                 self.eviction.push_back(ix);
             }
         }

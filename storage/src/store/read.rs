@@ -87,6 +87,13 @@ impl<B: CommitBuffer> Store<B> {
         first.and_then(|first| log.tail.read(first, limit, usize::MAX)).unwrap_or_default()
     }
 
+    /// First offset that is in memory; the log's end where nothing is.
+    #[must_use]
+    pub fn tail_start(&self, ix: PartitionIx) -> i64 {
+        let log = self.log(ix);
+        log.tail.first_offset().unwrap_or_else(|| log.end())
+    }
+
     /// Each segment's base, end, bytes and largest timestamp, oldest first; the last one is appended to.
     #[must_use]
     pub fn segments(&self, ix: PartitionIx) -> Vec<crate::checkpoint::SegmentState> {

@@ -204,17 +204,23 @@ pub fn seal_commit(commit: &mut [u8], file: &FileUse, info: &CommitInfo) {
 /// there is none.
 #[must_use]
 pub fn open_commit(bytes: &[u8], file: &FileUse, position: u64) -> Option<CommitInfo> {
+    let (head, _) = CommitHead::ref_from_prefix(bytes).ok()?;
+    if head.use_id.get() == file.use_id { open_own_commit(bytes, file.generation, position) } else { None }
+}
+
+/// As [`open_commit`], with whatever use id the commit itself names.
+#[must_use]
+pub fn open_own_commit(bytes: &[u8], generation: u64, position: u64) -> Option<CommitInfo> {
     let (head, rest) = CommitHead::read_from_prefix(bytes).ok()?;
     if head.magic != COMMIT_MAGIC
         || head.version.get() != VERSION
-        || head.use_id.get() != file.use_id
-        || head.generation.get() != file.generation
+        || head.generation.get() != generation
         || head.position.get() != position
     {
         return None;
     }
     let body = rest.get(..head.body_len.get() as usize)?;
-    if head.crc.get() != commit_crc(file.use_id, &head, body) {
+    if head.crc.get() != commit_crc(head.use_id.get(), &head, body) {
         return None;
     }
     Some(CommitInfo {

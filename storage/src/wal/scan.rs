@@ -14,7 +14,7 @@
 
 use crate::disk::BLOCK;
 use crate::wal::Lsn;
-use crate::wal::format::{CommitInfo, FileUse, open_commit};
+use crate::wal::format::{CommitInfo, FileUse, open_commit, open_own_commit};
 
 /// A valid commit and the file it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,16 @@ pub fn find_commits(bytes: &[u8], file: &FileUse) -> Vec<CommitInfo> {
         }
     }
     found
+}
+
+/// Whether bytes, whose file head cannot be read, hold a commit of a generation with frames beyond `covered`. A
+/// commit names its use id, so that it can be checked without the head.
+#[must_use]
+pub fn holds_commits_beyond(bytes: &[u8], generation: u64, covered: Lsn) -> bool {
+    (BLOCK..bytes.len()).step_by(BLOCK).any(|at| {
+        open_own_commit(&bytes[at..], generation, at as u64)
+            .is_some_and(|info| info.frames > 0 && info.last_lsn() > covered)
+    })
 }
 
 /// Decides. `covered` is the LSN up to which the checkpoint holds everything; `known_durable` what the

@@ -326,7 +326,9 @@ impl<B: CommitBuffer> WalWriter<B> {
     }
 
     /// A file to prepare, where there is none ready ahead of the current one. `use_id` is a fresh random number.
-    pub fn wants_file(&mut self, use_id: u64) -> Option<FileRequest> {
+    /// `beyond_limit`: room is needed even beyond what the files may take, because only by writing on can any be
+    /// freed.
+    pub fn wants_file(&mut self, use_id: u64, beyond_limit: bool) -> Option<FileRequest> {
         let largest = self.closed.iter().map(|f| f.len).max().unwrap_or(0) as u64;
         let need = (largest + BLOCK as u64).max(1);
         if self
@@ -340,7 +342,7 @@ impl<B: CommitBuffer> WalWriter<B> {
         let bytes = self.settings.file_bytes.max(block_ceil(need + BLOCK as u64));
         let (file, fresh) = match self.files.iter().position(|f| f.state == State::Free && f.bytes >= bytes) {
             Some(at) => (at, false),
-            None if total + bytes <= self.settings.max_bytes || self.files.len() < 2 => {
+            None if total + bytes <= self.settings.max_bytes || self.files.len() < 2 || beyond_limit => {
                 (self.files.len(), true)
             }
             None => return None,
@@ -505,7 +507,7 @@ mod tests {
                 wal.written(submission.commit);
             }
             use_id += 1;
-            if let Some(request) = wal.wants_file(use_id) {
+            if let Some(request) = wal.wants_file(use_id, false) {
                 wal.file_ready(request.file);
             }
             wal.check();
@@ -513,7 +515,7 @@ mod tests {
                 stalled = true;
                 let covered = wal.durable();
                 wal.recycle(covered);
-                let request = wal.wants_file(use_id + 1000).expect("a free file is used again");
+                let request = wal.wants_file(use_id + 1000, false).expect("a free file is used again");
                 assert!(!request.fresh);
                 wal.file_ready(request.file);
                 assert!(wal.submit().is_some());
@@ -528,7 +530,7 @@ mod tests {
         let mut wal = writer(4);
         append(&mut wal, 3 << 20);
         assert!(wal.submit().is_none());
-        let request = wal.wants_file(7).expect("a larger file");
+        let request = wal.wants_file(7, false).expect("a larger file");
         assert!(request.usage.file_bytes > 3 << 20);
         wal.file_ready(request.file);
         assert!(wal.submit().is_some());

@@ -1,0 +1,187 @@
+//! Answers to questions about this shard's partitions, and the way to ask about partitions wherever they are.
+
+use crate::machine::error::ErrorCode;
+use crate::shard::Shard;
+use crate::shard::ask::{ActiveProducer, Ask, Question, Told};
+use crate::shard::partitions::{Partition, Place};
+use ringlog_storage::reader::{Found, find_in_batch};
+use ringlog_storage::wal::Lsn;
+use std::rc::Rc;
+
+/// ListOffsets' special timestamps.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+impl Shard {
+    /// Asks about partitions, on whatever shards they are. The answers are in the order asked.
+    pub async fn ask(self: &Rc<Self>, asks: Vec<Ask>) -> Vec<Told> {
+        let mut told: Vec<Option<Told>> = asks.iter().map(|_| None).collect();
+        let mut groups: Vec<Vec<(usize, Ask)>> = (0..self.node.shards).map(|_| Vec::new()).collect();
+        for (place, ask) in asks.into_iter().enumerate() {
+            let shard = self.node.shard_of(&ask.key);
+            groups[shard].push((place, ask));
+        }
+        for (shard, group) in groups.into_iter().enumerate().filter(|(_, group)| !group.is_empty()) {
+            let answers = if shard == self.id {
+                self.answer_asks(group).await
+            } else {
+                self.call_async(shard, move |shard| async move { shard.answer_asks(group).await }).await
+            };
+            for (place, answer) in answers {
+                told[place] = Some(answer);
+            }
+        }
+        told.into_iter().map(|t| t.expect("every question is answered")).collect()
+    }
+
+    async fn answer_asks(self: &Rc<Self>, asks: Vec<(usize, Ask)>) -> Vec<(usize, Told)> {
+        let mut answers = Vec::with_capacity(asks.len());
+        for (place, ask) in asks {
+            let answer = self.answer_ask(&ask).await.unwrap_or_else(Told::Error);
+            answers.push((place, answer));
+        }
+        answers
+    }
+
+    async fn answer_ask(self: &Rc<Self>, ask: &Ask) -> Result<Told, ErrorCode> {
+        let known = self.partitions.borrow().place(&ask.key).is_some_and(|p| matches!(p, Place::Here(_)));
+        if !known {
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+        let partition = self.led(&ask.key, ask.leader_epoch)?;
+        match ask.question {
+            Question::Offset { timestamp } => self.offset_at(&partition, timestamp).await,
+            Question::DeleteBefore { offset } => self.delete_before(&partition, offset).await,
+            Question::EpochEnd { epoch } => {
+                let store = self.store.borrow();
+                let end = store.end_offset(partition.ix);
+                let (epoch, end_offset) =
+                    store.epochs(partition.ix).end_offset_for(epoch, end).unwrap_or((-1, -1));
+                Ok(Told::EpochEnd { epoch, end_offset })
+            }
+            Question::Size => Ok(Told::Size(self.store.borrow().bytes(partition.ix))),
+            Question::Producers => {
+                let store = self.store.borrow();
+                let producers = store.producers(partition.ix).active().map(|p| ActiveProducer {
+                    producer_id: p.producer_id,
+                    producer_epoch: p.epoch,
+                    last_sequence: p.last_sequence,
+                    last_timestamp: p.last_timestamp,
+                });
+                Ok(Told::Producers(producers.collect()))
+            }
+        }
+    }
+
+    async fn offset_at(
+        self: &Rc<Self>,
+        partition: &Rc<Partition>,
+        timestamp: i64,
+    ) -> Result<Told, ErrorCode> {
+        let (start, limit) = (self.store.borrow().start_offset(partition.ix), self.high_watermark(partition));
+        let leader_epoch = partition.leader_epoch.get();
+        let at = |offset: i64, leader_epoch: i32| Told::Offset { offset, timestamp: -1, leader_epoch };
+        match timestamp {
+            LATEST => Ok(at(limit, leader_epoch)),
+            EARLIEST | EARLIEST_LOCAL => {
+                let epoch = self.store.borrow().epochs(partition.ix).epoch_at(start);
+                Ok(at(start, epoch.unwrap_or(leader_epoch)))
+            }
+            // Nothing is tiered: no offset.
+            LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(at(-1, -1)),
+            MAX_TIMESTAMP => {
+                let newest = self.store.borrow().segments(partition.ix).iter().map(|s| s.max_timestamp).max();
+                match newest.filter(|newest| *newest >= 0) {
+                    Some(newest) => self.find_time(partition, newest, start, limit).await,
+                    None => Ok(at(-1, -1)),
+                }
+            }
+            timestamp if timestamp >= 0 => self.find_time(partition, timestamp, start, limit).await,
+            _ => Err(ErrorCode::UNSUPPORTED_VERSION),
+        }
+    }
+
+    /// The first record at or after `start`, below `limit`, whose timestamp is at least `timestamp`.
+    async fn find_time(
+        self: &Rc<Self>,
+        partition: &Rc<Partition>,
+        timestamp: i64,
+        start: i64,
+        limit: i64,
+    ) -> Result<Told, ErrorCode> {
+        let (cold, tail, tail_from) = {
+            let store = self.store.borrow();
+            let tail = store.tail(partition.ix, limit);
+            let tail_from = tail.slices.first().map_or(limit, |_| store.tail_start(partition.ix).max(start));
+            let cold = store.segments_from(partition.ix, start);
+            (cold.into_iter().filter(|c| c.max_timestamp >= timestamp).collect::<Vec<_>>(), tail, tail_from)
+        };
+        let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
+        let search = move || -> std::io::Result<Option<Found>> {
+            for read in cold.iter().filter(|c| c.base < tail_from && c.bytes > 0) {
+                let found = segments.find_time(&*disk, read, timestamp, start, tail_from.min(limit))?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            let bytes: Vec<u8> = tail.slices.iter().flat_map(|s| s.as_bytes().iter().copied()).collect();
+            let mut rest = &bytes[..];
+            while let Ok(info) = ringlog_storage::batch::peek(rest) {
+                if info.max_timestamp >= timestamp {
+                    let found = find_in_batch(&rest[..info.size], timestamp, start, limit)?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+                rest = &rest[info.size..];
+            }
+            Ok(None)
+        };
+        match glommio::executor().spawn_blocking(search).await {
+            Ok(Some(Found { offset, timestamp, leader_epoch })) => {
+                Ok(Told::Offset { offset, timestamp, leader_epoch })
+            }
+            Ok(None) => Ok(Told::Offset { offset: -1, timestamp: -1, leader_epoch: -1 }),
+            Err(error) => {
+                let index = partition.key.partition;
+                tracing::error!("searching partition {index} of {}: {error}", partition.topic);
+                Err(ErrorCode::KAFKA_STORAGE_ERROR)
+            }
+        }
+    }
+
+    async fn delete_before(
+        self: &Rc<Self>,
+        partition: &Rc<Partition>,
+        offset: i64,
+    ) -> Result<Told, ErrorCode> {
+        if !partition.config.borrow().cleanup_policy.delete {
+            return Err(ErrorCode::POLICY_VIOLATION);
+        }
+        let limit = self.high_watermark(partition);
+        let to = if offset == -1 { limit } else { offset };
+        let start = self.store.borrow().start_offset(partition.ix);
+        if to < 0 || to > limit {
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        if to > start {
+            let lsn = self.store.borrow_mut().advance_start(partition.ix, to);
+            self.pump();
+            self.durable(lsn).await;
+        }
+        Ok(Told::LogStart(self.store.borrow().start_offset(partition.ix)))
+    }
+
+    /// Waits until a frame of the log is durable.
+    pub async fn durable(self: &Rc<Self>, lsn: Lsn) {
+        while self.store.borrow().wal().durable() < lsn {
+            let signal = Rc::new(crate::shard::watch::Signal::default());
+            self.durability.borrow_mut().push(Rc::clone(&signal));
+            signal.wait().await;
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A frame becomes a request that takes effect in its turn.
+
+use crate::api::table::{self, Api, Kind, Order};
+use crate::clock::monotonic_ms;
+use crate::machine::budget::{Class, Reservation};
+use crate::machine::connection::{Access, CloseReason, RequestId, Response as Slot};
+use crate::shard::connection::{Conn, OrderKey, Response, Waiting};
+use crate::shard::handlers;
+use crate::shard::{Context, Shard};
+use bytes::Bytes;
+use ringlog_net::fetch::FetchRequest;
+use ringlog_net::frame::{FrameLimits, RequestHead};
+use ringlog_net::produce::ProduceRequest;
+use std::fmt::Display;
+use std::rc::Rc;
+
+impl Shard {
+    /// How long frames may be.
+    pub fn frame_limits(&self) -> FrameLimits {
+        let config = self.config.borrow();
+        FrameLimits {
+            produce_bytes_max: config.request_max_bytes as usize,
+            other_bytes_max: config.small_request_max_bytes.min(config.request_max_bytes) as usize,
+        }
+    }
+
+    /// Reserves memory for a frame, or puts the connection in line for it.
+    pub fn reserve(&self, conn: &Rc<Conn>, class: Class, bytes: usize) -> Option<Reservation> {
+        self.budget.borrow_mut().try_reserve(class, conn.id, bytes)
+    }
+
+    /// Gives memory back, and to those whose turn has come.
+    pub fn release(&self, reservation: Reservation) {
+        let mut granted = Vec::new();
+        self.budget.borrow_mut().release(reservation, &mut granted);
+        granted.into_iter().for_each(|grant| self.release_or_grant(grant));
+    }
+
+    /// Closes a connection whose bytes make no sense, with one line that says whose and why.
+    pub fn malformed(&self, conn: &Conn, cause: &dyn Display) {
+        self.counters.malformed_frames.increment();
+        tracing::warn!("closing {}: {cause}", conn.peer);
+        conn.close(CloseReason::Malformed);
+    }
+
+    /// Takes a whole request: it starts now, or when those before it that touch the same are settled.
+    pub fn take_request(
+        self: &Rc<Self>,
+        conn: &Rc<Conn>,
+        request: &[u8],
+        shared: Option<&Bytes>,
+        reservation: Reservation,
+    ) {
+        self.counters.requests.increment();
+        let head = match RequestHead::parse(request) {
+            Ok(head) => head,
+            Err(error) => {
+                self.malformed(conn, &error);
+                return self.release(reservation);
+            }
+        };
+        let Some(api) = table::find(head.api_key).filter(|api| is_served(api, head.api_version)) else {
+            let (key, version) = (head.api_key, head.api_version);
+            self.malformed(conn, &format_args!("API key {key} version {version} is not served"));
+            return self.release(reservation);
+        };
+        let produce = match decode_produce(api.kind, &head, request) {
+            Ok(produce) => produce,
+            Err(error) => {
+                self.malformed(conn, &error);
+                return self.release(reservation);
+            }
+        };
+        let slot = if produce.as_ref().is_some_and(|p| p.acks == 0) { Slot::Never } else { Slot::InTurn };
+        let access = match api.order {
+            Order::Metadata => Access::Exclusive,
+            Order::Free => Access::Shared,
+        };
+        let opened = {
+            let mut machine = conn.machine.borrow_mut();
+            if machine.all_settled() && access == Access::Shared {
+                machine.open(monotonic_ms(), slot, [])
+            } else {
+                machine.open(monotonic_ms(), slot, [(OrderKey::Metadata, access)])
+            }
+        };
+        if opened.ready {
+            self.start_request(conn, opened.id, api.kind, &head, produce, request, shared, reservation);
+        } else {
+            let frame = shared.map_or_else(|| Bytes::copy_from_slice(request), |all| all.slice_ref(request));
+            conn.waiting.borrow_mut().push_back((opened.id, Waiting { frame, reservation }));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn start_request(
+        self: &Rc<Self>,
+        conn: &Rc<Conn>,
+        id: RequestId,
+        kind: Kind,
+        head: &RequestHead<'_>,
+        produce: Option<ProduceRequest<'_>>,
+        request: &[u8],
+        shared: Option<&Bytes>,
+        reservation: Reservation,
+    ) {
+        let body = &request[head.body_at..];
+        match kind {
+            Kind::Produce => {
+                let produce = produce.expect("a produce request is decoded before it is started");
+                // What this lets go is a handler at most, whose task starts after the appends here.
+                self.settle(conn, id);
+                self.produce(conn, id, head, &produce, shared, reservation);
+            }
+            Kind::Fetch => {
+                match FetchRequest::decode(head.api_version, body) {
+                    Ok(fetch) => {
+                        self.settle(conn, id);
+                        self.fetch(conn, id, head, &fetch);
+                    }
+                    Err(error) => self.malformed(conn, &error),
+                }
+                self.release(reservation);
+            }
+            kind => {
+                let body = shared.map_or_else(|| Bytes::copy_from_slice(body), |all| all.slice_ref(body));
+                self.start_handler(conn, id, kind, head, body, reservation);
+            }
+        }
+    }
+
+    /// Starts a request that has a handler of its own. Those that change the metadata settle when they are done;
+    /// the others are in the order of their task, which starts before anything that comes after them.
+    fn start_handler(
+        self: &Rc<Self>,
+        conn: &Rc<Conn>,
+        id: RequestId,
+        kind: Kind,
+        head: &RequestHead<'_>,
+        body: Bytes,
+        reservation: Reservation,
+    ) {
+        let context = Context {
+            api_key: head.api_key,
+            api_version: head.api_version,
+            correlation_id: head.correlation_id,
+            client_id: head.client_id.map(str::to_owned),
+            client_host: format!("/{}", conn.peer.ip()),
+            connection: conn.id,
+        };
+        let api = table::find(head.api_key).expect("only what is in the table is started");
+        let (exclusive, served) = (api.order == Order::Metadata, api.serves(head.api_version));
+        if !exclusive {
+            self.settle(conn, id);
+        }
+        let (shard, conn) = (Rc::clone(self), Rc::clone(conn));
+        glommio::spawn_local(async move {
+            let answer = if kind == Kind::ApiVersions && !served {
+                handlers::unsupported_api_versions(context.correlation_id)
+            } else {
+                handlers::handle(Rc::clone(&shard), context, kind, body).await
+            };
+            shard.release(reservation);
+            if exclusive {
+                shard.settle(&conn, id);
+            }
+            match answer {
+                Ok(frame) => conn.complete(id, Response::Bytes(frame)),
+                Err(error) => shard.malformed(&conn, &error),
+            }
+            shard.pump();
+        })
+        .detach();
+    }
+
+    /// The order of a request's effect is fixed: those behind it may start.
+    fn settle(self: &Rc<Self>, conn: &Rc<Conn>, id: RequestId) {
+        let mut ready = Vec::new();
+        conn.machine.borrow_mut().settle(id, &mut ready);
+        for id in ready {
+            let waiting = {
+                let mut waiting = conn.waiting.borrow_mut();
+                let at = waiting.iter().position(|(other, _)| *other == id);
+                at.and_then(|at| waiting.remove(at))
+            };
+            let Some((id, Waiting { frame, reservation })) = waiting else { continue };
+            let head = RequestHead::parse(&frame).expect("it was parsed when it came");
+            let api = table::find(head.api_key).expect("it was found when it came");
+            let produce = decode_produce(api.kind, &head, &frame).expect("it was decoded when it came");
+            self.start_request(conn, id, api.kind, &head, produce, &frame, Some(&frame), reservation);
+        }
+    }
+}
+
+/// Whether a request is answered: any version of ApiVersions is, the others only if they are served.
+fn is_served(api: &Api, version: i16) -> bool {
+    api.kind == Kind::ApiVersions || api.serves(version)
+}
+
+/// A produce request, decoded; none where it is another one.
+fn decode_produce<'a>(
+    kind: Kind,
+    head: &RequestHead<'_>,
+    request: &'a [u8],
+) -> Result<Option<ProduceRequest<'a>>, ringlog_net::GuardError> {
+    if kind != Kind::Produce {
+        return Ok(None);
+    }
+    ProduceRequest::decode(head.api_version, &request[head.body_at..]).map(Some)
+}
