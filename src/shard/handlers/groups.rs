@@ -55,8 +55,8 @@ fn spawn(call: &Call, partition: Option<i32>, request: Request) -> glommio::Task
     glommio::spawn_local(async move { coordinator(&shard, partition, request).await })
 }
 
-pub(super) async fn find_coordinator(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn find_coordinator(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let topic = find_coordinator::to_create(&request, call.view(&call.shard.image()));
     if let Some(topic) = topic {
         // If it fails, or somebody else was first, the image says what there is.
@@ -69,9 +69,9 @@ pub(super) async fn find_coordinator(call: &Call) -> Result<Bytes, HandlerError>
     call.encode(&find_coordinator::reply(call.version(), &request, call.view(&image)))
 }
 
-pub(super) async fn join_group(call: &Call) -> Result<Bytes, HandlerError> {
+pub(super) async fn join_group(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
     let client = Client { id: call.context.client_id.as_deref(), host: &call.context.client_host };
-    let request = join_group::plan(call.version(), &call.decode()?, client, call.shard.random_uuid());
+    let request = join_group::plan(call.version(), &call.decode(body)?, client, call.shard.random_uuid());
     let group = request.group.clone();
     let Reply::Join(reply) = ask(call, &group, Request::Join(request)).await else {
         unreachable!("a join is answered by a join")
@@ -79,8 +79,8 @@ pub(super) async fn join_group(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&join_group::reply(call.version(), &reply))
 }
 
-pub(super) async fn heartbeat(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = heartbeat::plan(&call.decode()?);
+pub(super) async fn heartbeat(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = heartbeat::plan(&call.decode(body)?);
     let group = request.group.clone();
     let Reply::Heartbeat(error) = ask(call, &group, Request::Heartbeat(request)).await else {
         unreachable!("a heartbeat is answered by a heartbeat")
@@ -88,8 +88,8 @@ pub(super) async fn heartbeat(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&heartbeat::reply(error))
 }
 
-pub(super) async fn leave_group(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = leave_group::plan(call.version(), &call.decode()?);
+pub(super) async fn leave_group(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = leave_group::plan(call.version(), &call.decode(body)?);
     let group = request.group.clone();
     let Reply::Leave(reply) = ask(call, &group, Request::Leave(request)).await else {
         unreachable!("a leave is answered by a leave")
@@ -97,8 +97,8 @@ pub(super) async fn leave_group(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&leave_group::reply(call.version(), &reply))
 }
 
-pub(super) async fn sync_group(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = match sync_group::plan(call.version(), &call.decode()?) {
+pub(super) async fn sync_group(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = match sync_group::plan(call.version(), &call.decode(body)?) {
         Ok(request) => request,
         Err(error) => return call.encode(&sync_group::refuse(error)),
     };
@@ -109,8 +109,8 @@ pub(super) async fn sync_group(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&sync_group::reply(call.version(), &reply))
 }
 
-pub(super) async fn describe_groups(call: &Call) -> Result<Bytes, HandlerError> {
-    let (version, request) = (call.version(), call.decode()?);
+pub(super) async fn describe_groups(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let (version, request) = (call.version(), call.decode(body)?);
     let described = ask_each(
         call,
         describe_groups::groups(&request),
@@ -125,8 +125,8 @@ pub(super) async fn describe_groups(call: &Call) -> Result<Bytes, HandlerError> 
     call.encode(&describe_groups::reply(version, &request, &described))
 }
 
-pub(super) async fn list_groups(call: &Call) -> Result<Bytes, HandlerError> {
-    let list = list_groups::plan(&call.decode()?);
+pub(super) async fn list_groups(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let list = list_groups::plan(&call.decode(body)?);
     let partitions = find_coordinator::offsets_partitions(&call.shard.image()).unwrap_or(0);
     let tasks: Vec<_> =
         (0..partitions).map(|partition| spawn(call, Some(partition), Request::List(list.clone()))).collect();
@@ -138,8 +138,8 @@ pub(super) async fn list_groups(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&list_groups::reply(call.version(), &lists))
 }
 
-pub(super) async fn delete_groups(call: &Call) -> Result<Bytes, HandlerError> {
-    let groups = delete_groups::groups(&call.decode()?);
+pub(super) async fn delete_groups(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let groups = delete_groups::groups(&call.decode(body)?);
     let deleted = ask_each(
         call,
         groups,
