@@ -179,10 +179,17 @@ impl PartitionLog {
     }
 
     /// Starts a new segment at the log's end. The old one is written out, cut, synced and sealed in its turn.
-    pub fn roll(&mut self) {
+    fn roll(&mut self) {
         assert!(self.active.bytes > 0, "an empty segment is not rolled");
         let next = OpenSegment::new(self.active.end);
         self.rolled.push_back(std::mem::replace(&mut self.active, next));
+    }
+
+    /// Starts a new segment without an append that would tell of it: a frame of its own does.
+    pub fn roll_now<B: CommitBuffer>(&mut self, wal: &mut WalWriter<B>) {
+        self.roll();
+        let lsn = wal.append(&self.key, &Frame::Roll { segment: self.active.base });
+        self.touch(lsn);
     }
 
     /// Appends a batch. Returns it and the bytes of memory newly taken.

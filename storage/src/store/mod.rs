@@ -318,7 +318,10 @@ impl<B: CommitBuffer> Store<B> {
     /// Starts a new segment, so that the old one can be deleted by retention. Nothing happens to an empty one.
     pub fn roll(&mut self, ix: PartitionIx) {
         if self.log(ix).active.bytes > 0 {
-            self.log_mut(ix).roll();
+            let log =
+                self.partitions[ix.0 as usize].as_mut().expect("the handle of a partition that is there");
+            log.roll_now(&mut self.wal);
+            self.cycle.note_dirty(ix, log);
             self.enqueue_flush(ix);
         }
     }
@@ -385,7 +388,13 @@ impl<B: CommitBuffer> Store<B> {
             return;
         }
         let durable = self.wal.durable();
-        while let Some(Removal { partition, bases, .. }) = self.removals.pop_front_if(|r| r.lsn <= durable) {
+        let loading = &self.loading;
+        let due = |r: &mut Removal| r.lsn <= durable && !loading.contains(&r.partition);
+        let mut removals = Vec::new();
+        while let Some(removal) = self.removals.pop_front_if(due) {
+            removals.push(removal);
+        }
+        for Removal { partition, bases, .. } in removals {
             let Some(log) = self.partitions[partition.0 as usize].as_ref() else { continue };
             let files = |b: &i64| [layout::segment_file(&log.key, *b), layout::index_file(&log.key, *b)];
             let work = Work::Remove {
