@@ -19,8 +19,9 @@ mod read;
 use crate::PartitionKey;
 use crate::batch::{BatchInfo, Checked};
 use crate::checkpoint::PartitionState;
-use crate::job::{Job, JobId, Output, Work};
+use crate::job::{Job, JobId, Output, Work, use_id};
 use crate::layout;
+use crate::mutant::{self, Mutant};
 pub use crate::partition::{Appended, LogSettings, TailRead};
 use crate::partition::{FlushStep, PartitionLog};
 use crate::producer;
@@ -308,6 +309,10 @@ impl<B: CommitBuffer> Store<B> {
             end: log.active.end,
         });
         self.cycle.note_dirty(ix, log);
+        if mutant::on(Mutant::AcknowledgeAtAppend) {
+            log.durable_end = log.active.end;
+            self.events.push_back(Event::Durable(ix));
+        }
         if taken > 0 {
             self.memory += taken;
             self.make_evictable(ix);
@@ -387,7 +392,7 @@ impl<B: CommitBuffer> Store<B> {
         if self.is_syncing() {
             return;
         }
-        let durable = self.wal.durable();
+        let durable = if mutant::on(Mutant::RemoveEarly) { Lsn::MAX } else { self.wal.durable() };
         let loading = &self.loading;
         let due = |r: &mut Removal| r.lsn <= durable && !loading.contains(&r.partition);
         let mut removals = Vec::new();
@@ -464,7 +469,7 @@ impl<B: CommitBuffer> Store<B> {
             return None;
         }
         let beyond_limit = self.checkpoint_waits_for_wal();
-        self.wal.wants_file(self.ids.next(), beyond_limit)
+        self.wal.wants_file(use_id(self.ids.next()), beyond_limit)
     }
 
     /// A job is done.
