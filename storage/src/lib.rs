@@ -14,6 +14,10 @@ pub mod epochs;
 pub mod index;
 pub mod job;
 pub mod layout;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 mod partition;
 pub mod producer;
 pub mod reader;

@@ -9,8 +9,9 @@ mod replay;
 use crate::checkpoint::{Bad, Checkpoint, Entry, Kind, PartitionState};
 use crate::chunk::AlignedBuffer;
 use crate::disk::{BLOCK, Disk, Open, make_dirs_durably, read_file, remove_tree, replace_file};
-use crate::job::prepare_wal;
+use crate::job::{prepare_wal, use_id};
 use crate::layout::{self, Current};
+use crate::mutant::{self, Mutant};
 use crate::store::StoreState;
 use crate::wal::Lsn;
 use crate::wal::format::{COMMIT_HEAD, FileUse, Frames};
@@ -116,7 +117,11 @@ pub fn recover(disk: &dyn Disk, plan: &mut Plan<'_>) -> Result<Recovered, Error>
     }
     partitions.retain(|key, _| (plan.knows)(key.topic));
     report.partitions = partitions.len();
-    let generation = current.map_or(1, |c| c.generation + 1);
+    let same = mutant::on(Mutant::SameGeneration);
+    let generation = current.map_or(1, |c| c.generation + u64::from(!same));
+    if mutant::on(Mutant::OldGenerationRemovedEarly) {
+        remove_other_generations(disk, generation)?;
+    }
     let shards = begin_generation(disk, plan, generation, partitions)?;
     layout::write_current(disk, Current { generation, shards: plan.shards })?;
     remove_other_generations(disk, generation)?;
@@ -326,7 +331,9 @@ fn begin_generation(
     partitions: BTreeMap<PartitionKey, PartitionState>,
 ) -> Result<Vec<StoreState>, Error> {
     // What a crash in an earlier recovery left of the same generation was never current.
-    remove_tree(disk, &format!("{}/{generation}", layout::WAL))?;
+    if !mutant::on(Mutant::SameGeneration) {
+        remove_tree(disk, &format!("{}/{generation}", layout::WAL))?;
+    }
     remove_tree(disk, &format!("{}/{generation}", layout::CHECKPOINT))?;
     let mut dealt: Vec<Vec<PartitionState>> = (0..plan.shards).map(|_| Vec::new()).collect();
     for (key, mut state) in partitions {
@@ -337,7 +344,7 @@ fn begin_generation(
     for (shard, partitions) in (0..plan.shards).zip(dealt) {
         let usage = FileUse {
             generation,
-            use_id: (plan.random)(),
+            use_id: use_id((plan.random)()),
             sequence: 1,
             file_bytes: plan.first_file_bytes,
             first_lsn: 1,

@@ -261,7 +261,8 @@ impl Shard {
             }
             ReadPlan::Tail(read) => {
                 counts.note("tail reads");
-                let bytes: Vec<u8> = read.slices.iter().flat_map(|s| s.as_bytes().iter().copied()).collect();
+                let mut bytes = Vec::with_capacity(read.bytes);
+                read.slices.iter().for_each(|slice| bytes.extend_from_slice(slice.as_bytes()));
                 assert_eq!(bytes.len(), read.bytes, "a read is as long as it says");
                 assert!(read.bytes > 0, "a read from the tail gives something");
                 Ok(Some(partition.check_read(offset, limit, max_bytes, &bytes, read.end_offset)))

@@ -11,6 +11,7 @@
 
 use crate::PartitionKey;
 use crate::disk::{BLOCK, block_ceil};
+use crate::mutant::{self, Mutant};
 use crate::wal::Lsn;
 use crate::wal::format::{COMMIT_HEAD, CommitInfo, FileUse, Frame, seal_commit};
 use std::collections::VecDeque;
@@ -264,7 +265,7 @@ impl<B: CommitBuffer> WalWriter<B> {
         let info = CommitInfo {
             position: self.position,
             first_lsn: filled.first_lsn,
-            durable_lsn: self.durable,
+            durable_lsn: if mutant::on(Mutant::NeverStatesDurable) { 0 } else { self.durable },
             body_len: u32::try_from(filled.len - COMMIT_HEAD).expect("commits are far below 4 GiB"),
             frames: filled.frames,
         };
@@ -316,10 +317,15 @@ impl<B: CommitBuffer> WalWriter<B> {
         assert!(!flight.done, "a commit completes once");
         flight.done = true;
         let before = self.durable;
+        if mutant::on(Mutant::DurableOutOfOrder) {
+            self.durable = flight.last_lsn.max(self.durable);
+        }
         while self.in_flight.front().is_some_and(|f| f.done) {
             let flight = self.in_flight.pop_front().expect("looked at just above");
-            assert!(flight.last_lsn >= self.durable, "commits are durable in LSN order");
-            self.durable = flight.last_lsn;
+            if !mutant::on(Mutant::DurableOutOfOrder) {
+                assert!(flight.last_lsn >= self.durable, "commits are durable in LSN order");
+            }
+            self.durable = flight.last_lsn.max(self.durable);
             self.backlog -= flight.bytes;
         }
         (self.durable > before).then_some(self.durable)
