@@ -17,6 +17,9 @@ mod report;
 mod request;
 mod stats;
 
+use std::thread;
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use kafka_protocol::messages::CreateTopicsRequest;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -25,6 +28,7 @@ use super::client::error::Result as ClientResult;
 use super::client::{Client, TopicPartition, caps, check, topic_name};
 use super::failure::Failure;
 use super::{ConnectArgs, units};
+use crate::clock::monotonic_ms;
 use crate::machine::error::ErrorCode;
 
 /// Options of `ringlog bench`.
@@ -179,7 +183,26 @@ fn prepare_topic(client: &mut Client, topic: &str, partitions: i32) -> Result<Ve
              `ringlog topic alter {topic} --partitions {partitions}` adds them"
         )));
     }
-    Ok((0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect())
+    let list: Vec<TopicPartition> = (0..partitions).map(|p| TopicPartition::new(topic, p)).collect();
+    await_leaders(client, &list)?;
+    Ok(list)
+}
+
+/// Waits until the leaders of a fresh topic know that they lead: a broker's metadata name it before that, and
+/// the first requests would be refused.
+fn await_leaders(client: &mut Client, partitions: &[TopicPartition]) -> ClientResult<()> {
+    let deadline = monotonic_ms() + client.timeout_ms();
+    loop {
+        match client.latest(partitions) {
+            Err(error)
+                if error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+                    && monotonic_ms() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            done => return done.map(drop),
+        }
+    }
 }
 
 #[cfg(test)]
