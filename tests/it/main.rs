@@ -1,1 +1,7 @@
-//! The real binary with real clients.
+//! The real binary: each test starts its own broker over its own folder and talks to it with a raw client.
+//!
+//! | file | what it shows |
+//! |---|---|
+//! | `startup` | what the broker refuses to start with, each in one line, and what it takes |
+
+mod startup;
