@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(budget.try_reserve(Class::Peers, 3, 5), None);
         let mut granted = Vec::new();
         budget.cancel(Class::Peers, 9, &mut granted);
-        assert_eq!(waiters(&granted), [], "a stranger changes nothing");
+        assert!(granted.is_empty(), "a stranger changes nothing");
         budget.cancel(Class::Peers, 2, &mut granted);
         assert_eq!(waiters(&granted), [3]);
         budget.check();

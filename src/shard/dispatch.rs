@@ -1,12 +1,12 @@
 //! A frame becomes a request that takes effect in its turn.
 
-use crate::api::{self, Kind, Order};
+use crate::api::table::{self, Api, Kind, Order};
 use crate::clock::monotonic_ms;
 use crate::machine::budget::{Class, Reservation};
 use crate::machine::connection::{Access, CloseReason, RequestId, Response as Slot};
-use crate::shard::Shard;
 use crate::shard::connection::{Conn, OrderKey, Response, Waiting};
-use crate::shard::handlers::{self, Context, HandlerError};
+use crate::shard::handlers;
+use crate::shard::{Context, Shard};
 use bytes::Bytes;
 use ringlog_net::fetch::FetchRequest;
 use ringlog_net::frame::{FrameLimits, RequestHead};
@@ -59,16 +59,19 @@ impl Shard {
                 return self.release(reservation);
             }
         };
-        let Some(api) = api::find(head.api_key, head.api_version) else {
+        let Some(api) = table::find(head.api_key).filter(|api| is_served(api, head.api_version)) else {
             let (key, version) = (head.api_key, head.api_version);
             self.malformed(conn, &format_args!("API key {key} version {version} is not served"));
             return self.release(reservation);
         };
-        let slot = match api.kind {
-            // The acks stand after the transactional id; the decoder knows where.
-            Kind::Produce if is_silent(&head, request) => Slot::Never,
-            _ => Slot::InTurn,
+        let produce = match decode_produce(api.kind, &head, request) {
+            Ok(produce) => produce,
+            Err(error) => {
+                self.malformed(conn, &error);
+                return self.release(reservation);
+            }
         };
+        let slot = if produce.as_ref().is_some_and(|p| p.acks == 0) { Slot::Never } else { Slot::InTurn };
         let access = match api.order {
             Order::Metadata => Access::Exclusive,
             Order::Free => Access::Shared,
@@ -82,7 +85,7 @@ impl Shard {
             }
         };
         if opened.ready {
-            self.start_request(conn, opened.id, api.kind, &head, request, shared, reservation);
+            self.start_request(conn, opened.id, api.kind, &head, produce, request, shared, reservation);
         } else {
             let frame = shared.map_or_else(|| Bytes::copy_from_slice(request), |all| all.slice_ref(request));
             conn.waiting.borrow_mut().push_back((opened.id, Waiting { frame, reservation }));
@@ -96,22 +99,19 @@ impl Shard {
         id: RequestId,
         kind: Kind,
         head: &RequestHead<'_>,
+        produce: Option<ProduceRequest<'_>>,
         request: &[u8],
         shared: Option<&Bytes>,
         reservation: Reservation,
     ) {
         let body = &request[head.body_at..];
         match kind {
-            Kind::Produce => match ProduceRequest::decode(head.api_version, body) {
-                Ok(produce) => {
-                    self.settle(conn, id);
-                    self.produce(conn, id, head, &produce, shared, reservation);
-                }
-                Err(error) => {
-                    self.malformed(conn, &error);
-                    self.release(reservation);
-                }
-            },
+            Kind::Produce => {
+                let produce = produce.expect("a produce request is decoded before it is started");
+                // What this lets go is a handler at most, whose task starts after the appends here.
+                self.settle(conn, id);
+                self.produce(conn, id, head, &produce, shared, reservation);
+            }
             Kind::Fetch => {
                 match FetchRequest::decode(head.api_version, body) {
                     Ok(fetch) => {
@@ -148,8 +148,7 @@ impl Shard {
             client_host: format!("/{}", conn.peer.ip()),
             connection: conn.id,
         };
-        let exclusive =
-            api::find(head.api_key, head.api_version).is_some_and(|api| api.order == Order::Metadata);
+        let exclusive = table::find(head.api_key).is_some_and(|api| api.order == Order::Metadata);
         if !exclusive {
             self.settle(conn, id);
         }
@@ -162,7 +161,6 @@ impl Shard {
             }
             match answer {
                 Ok(frame) => conn.complete(id, Response::Bytes(frame)),
-                Err(HandlerError::Malformed(cause)) => shard.malformed(&conn, &cause),
                 Err(error) => shard.malformed(&conn, &error),
             }
             shard.pump();
@@ -182,12 +180,26 @@ impl Shard {
             };
             let Some((id, Waiting { frame, reservation })) = waiting else { continue };
             let head = RequestHead::parse(&frame).expect("it was parsed when it came");
-            let api = api::find(head.api_key, head.api_version).expect("it was found when it came");
-            self.start_request(conn, id, api.kind, &head, &frame, Some(&frame), reservation);
+            let api = table::find(head.api_key).expect("it was found when it came");
+            let produce = decode_produce(api.kind, &head, &frame).expect("it was decoded when it came");
+            self.start_request(conn, id, api.kind, &head, produce, &frame, Some(&frame), reservation);
         }
     }
 }
 
-fn is_silent(head: &RequestHead<'_>, request: &[u8]) -> bool {
-    ProduceRequest::decode(head.api_version, &request[head.body_at..]).is_ok_and(|produce| produce.acks == 0)
+/// Whether a request is answered: any version of ApiVersions is, the others only if they are served.
+fn is_served(api: &Api, version: i16) -> bool {
+    api.kind == Kind::ApiVersions || api.serves(version)
+}
+
+/// A produce request, decoded; none where it is another one.
+fn decode_produce<'a>(
+    kind: Kind,
+    head: &RequestHead<'_>,
+    request: &'a [u8],
+) -> Result<Option<ProduceRequest<'a>>, ringlog_net::GuardError> {
+    if kind != Kind::Produce {
+        return Ok(None);
+    }
+    ProduceRequest::decode(head.api_version, &request[head.body_at..]).map(Some)
 }

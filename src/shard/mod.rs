@@ -92,6 +92,23 @@ pub struct Shard {
     active: Cell<bool>,
 }
 
+/// What a handler knows of a request besides its body.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The API.
+    pub api_key: i16,
+    /// The version.
+    pub api_version: i16,
+    /// Comes back with the answer.
+    pub correlation_id: i32,
+    /// What the client calls itself.
+    pub client_id: Option<String>,
+    /// Where it connected from, as Kafka writes it: `/10.0.0.1`.
+    pub client_host: String,
+    /// Number of the connection on its shard.
+    pub connection: u64,
+}
+
 /// What a shard's thread is started with.
 pub struct ShardStart {
     /// Its number.

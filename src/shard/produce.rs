@@ -59,6 +59,9 @@ struct Part {
     records: Bytes,
 }
 
+/// Tells the broker itself what became of an append.
+pub type Tell = Box<dyn FnOnce(&Rc<Shard>, Result<i64, ErrorCode>)>;
+
 /// Who is told what became of an append.
 pub enum Waiter {
     /// A request of this shard: the place of the partition in its response.
@@ -66,7 +69,7 @@ pub enum Waiter {
     /// A request of another shard.
     There(Rc<RemoteProduce>, usize),
     /// The broker itself: the outcome is the base offset.
-    Internal(Box<dyn FnOnce(&Rc<Shard>, Result<i64, ErrorCode>)>),
+    Internal(Tell),
 }
 
 /// An append that waits its turn.

@@ -35,7 +35,9 @@ fn run_seed(seed: u64, counts: &mut Counts) {
     }));
     if let Err(panic) = outcome {
         eprintln!("seed {seed} failed. To repeat it:");
-        eprintln!("  RINGLOG_SIM_SEED={seed} RINGLOG_SIM_SEEDS=1 cargo test -p ringlog-tests --test sim seeds");
+        eprintln!(
+            "  RINGLOG_SIM_SEED={seed} RINGLOG_SIM_SEEDS=1 cargo test -p ringlog-tests --test sim seeds"
+        );
         resume_unwind(panic);
     }
 }

@@ -116,7 +116,8 @@ impl World {
         self.start();
         let ended = self.work();
         let survives = self.end(ended);
-        self.counts.add("crashes with commits in flight", u64::from(self.shards.iter().any(Shard::has_flights)));
+        self.counts
+            .add("crashes with commits in flight", u64::from(self.shards.iter().any(Shard::has_flights)));
         self.shards.clear();
         self.disk.power_on(survives);
     }
@@ -377,7 +378,8 @@ impl World {
         }
         let ix = shard.parts[&key];
         let partition = self.model.get(&key);
-        let offset = partition.start() + self.rng.below((partition.end() - partition.start() + 2) as u64) as i64;
+        let offset =
+            partition.start() + self.rng.below((partition.end() - partition.start() + 2) as u64) as i64;
         let limit = self.rng.pick(&[partition.acknowledged, partition.end()]);
         let max_bytes = self.rng.pick(&[1, 3_000, 100_000]);
         if let ReadPlan::Cold(read) = shard.store.read(ix, offset, limit, max_bytes)

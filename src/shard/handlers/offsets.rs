@@ -1,0 +1,43 @@
+//! Offsets of groups: committed, fetched and deleted by the groups' coordinators.
+
+use super::groups::{ask, ask_each};
+use super::{Call, HandlerError};
+use crate::api::{offset_commit, offset_delete, offset_fetch};
+use crate::machine::group::{Reply, Request};
+use bytes::Bytes;
+
+pub(super) async fn offset_commit(call: &Call) -> Result<Bytes, HandlerError> {
+    let (commit, plan) = offset_commit::plan(call.version(), &call.decode()?, &call.shard.image());
+    let Some(commit) = commit else { return call.encode(&offset_commit::reply(plan, None)) };
+    let group = commit.group.clone();
+    let Reply::Commit(reply) = ask(call, &group, Request::Commit(commit)).await else {
+        unreachable!("a commit is answered by a commit")
+    };
+    call.encode(&offset_commit::reply(plan, Some(&reply)))
+}
+
+pub(super) async fn offset_fetch(call: &Call) -> Result<Bytes, HandlerError> {
+    let (version, request) = (call.version(), call.decode()?);
+    let fetched = ask_each(
+        call,
+        offset_fetch::groups(version, &request),
+        |group| &group.group,
+        |groups| Request::Fetch(offset_fetch::plan(version, &request, groups)),
+        |reply| match reply {
+            Reply::Fetch(reply) => reply.groups,
+            _ => unreachable!("a fetch is answered by a fetch"),
+        },
+    );
+    let fetched = fetched.await;
+    call.encode(&offset_fetch::reply(version, &request, &fetched))
+}
+
+pub(super) async fn offset_delete(call: &Call) -> Result<Bytes, HandlerError> {
+    let (delete, plan) = offset_delete::plan(&call.decode()?, &call.shard.image());
+    let Some(delete) = delete else { return call.encode(&offset_delete::reply(plan, None)) };
+    let group = delete.group.clone();
+    let Reply::OffsetDelete(reply) = ask(call, &group, Request::OffsetDelete(delete)).await else {
+        unreachable!("a deletion of offsets is answered by one")
+    };
+    call.encode(&offset_delete::reply(plan, Some(&reply)))
+}
