@@ -2,6 +2,8 @@
 //!
 //! | file | what it shows |
 //! |---|---|
+//! | `kill` | kill -9 under load: what was acknowledged is there |
 //! | `startup` | what the broker refuses to start with, each in one line, and what it takes |
 
+mod kill;
 mod startup;

@@ -54,11 +54,17 @@ pub struct Start {
 
 impl Start {
     /// Over this data folder, two shards.
+    #[must_use]
     pub fn new(data: &Path) -> Start {
-        let mut command = Command::new(binary());
+        Start::with_binary(binary(), data)
+    }
+
+    /// The same with another copy of the binary.
+    #[must_use]
+    pub fn with_binary(binary: &Path, data: &Path) -> Start {
+        let mut command = Command::new(binary);
         command.arg("start").arg("--data-dir").arg(data);
-        command.env_remove("NO_COLOR").env("RUST_BACKTRACE", "1");
-        Start { command, data: data.to_owned() }.args(&["--listen", "127.0.0.1:0"])
+        Start { command, data: data.to_owned() }
     }
 
     /// More arguments.
@@ -90,6 +96,9 @@ impl Start {
     }
 
     fn complete(mut self) -> Start {
+        if !self.is_given("--listen") {
+            self = self.args(&["--listen", "127.0.0.1:0"]);
+        }
         if !self.is_given("--http") {
             self = self.args(&["--http", "127.0.0.1:0"]);
         }
@@ -134,7 +143,9 @@ impl Start {
         let reader = errors.follow(child.stderr.take().expect("stderr is piped"));
         let (tell, told) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(tell.send(line))));
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).for_each(|line| drop(tell.send(line)))
+        });
         let ready = match told.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(mpsc::RecvTimeoutError::Disconnected) => None,
@@ -314,11 +325,8 @@ impl Broker {
         let is_it = |line: &&str| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
         };
-        let values: Vec<f64> = text
-            .lines()
-            .filter(is_it)
-            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
-            .collect();
+        let values: Vec<f64> =
+            text.lines().filter(is_it).filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
         assert!(!values.is_empty(), "no metric {name} in {text}");
         values.iter().sum()
     }
