@@ -1,7 +1,7 @@
 //! A broker process: everything is checked, recovered and started here, and stopped in order.
 
 use crate::clock::{monotonic_ms, wall_ms};
-use crate::control::metadata_log::MetadataLog;
+use crate::control::metadata_log::{self, MetadataLog};
 use crate::control::{self, ControlMessage, REPLICATION_FACTOR_MAX};
 use crate::host;
 use crate::machine::config::{BrokerConfig, Layers, Settings};
@@ -237,8 +237,8 @@ fn open_data(
     shards: usize,
 ) -> Result<Opened, String> {
     let known = version_file::read(&**disk, options.node_id)?;
-    let (mut log, mut image) =
-        MetadataLog::open(Arc::clone(disk)).map_err(|e| format!("the metadata cannot be read: {e}"))?;
+    let committed = metadata_log::read(&**disk).map_err(|e| format!("the metadata cannot be read: {e}"))?;
+    let image = &committed.image;
     if let (Some(version), Some(cluster)) = (&known, image.cluster_id())
         && version.cluster_id != cluster
     {
@@ -275,6 +275,9 @@ fn open_data(
         ),
     })?;
     report(&recovered);
+    let mut log = MetadataLog::open(Arc::clone(disk), &committed)
+        .map_err(|e| format!("the metadata cannot be written: {e}"))?;
+    let mut image = committed.image;
     register(&mut log, &mut image, &version, options, advertised)?;
     Ok(Opened { version, image, log, recovered })
 }

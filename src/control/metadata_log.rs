@@ -40,9 +40,11 @@ pub struct MetadataLog {
     next: u64,
 }
 
-/// The log's files and what they say.
-struct Opened {
-    image: Image,
+/// What the log's files say.
+pub struct Committed {
+    /// The metadata.
+    pub image: Image,
+    /// Sequence of the last file.
     sequence: u64,
 }
 
@@ -55,21 +57,19 @@ fn damaged(path: &str, what: &str) -> io::Error {
 }
 
 impl MetadataLog {
-    /// Opens the log, reads the image it describes, and begins a new file after it.
+    /// Begins a new file after what was read.
     ///
     /// # Errors
-    /// What the disk says; `InvalidData` where committed metadata are damaged.
-    pub fn open(disk: Arc<dyn Disk>) -> io::Result<(MetadataLog, Image)> {
+    /// What the disk says.
+    pub fn open(disk: Arc<dyn Disk>, committed: &Committed) -> io::Result<MetadataLog> {
         make_dirs_durably(&*disk, DIR)?;
-        let opened = read(&*disk)?;
-        let log = MetadataLog::begin(disk, opened.sequence + 1)?;
-        let mut log = log;
-        if let Some(snapshot) = opened.image.snapshot() {
+        let log = MetadataLog::begin(disk, committed.sequence + 1)?;
+        if let Some(snapshot) = committed.image.snapshot() {
             // What a torn tail left behind is gone with the old files.
             log.write_snapshot(&snapshot)?;
         }
         log.remove_before(log.usage.sequence)?;
-        Ok((log, opened.image))
+        Ok(log)
     }
 
     fn begin(disk: Arc<dyn Disk>, sequence: u64) -> io::Result<MetadataLog> {
@@ -137,7 +137,7 @@ impl MetadataLog {
         self.remove_before(self.usage.sequence)
     }
 
-    fn write_snapshot(&mut self, snapshot: &Batch) -> io::Result<()> {
+    fn write_snapshot(&self, snapshot: &Batch) -> io::Result<()> {
         let bytes = snapshot.encode();
         let mut file = SNAPSHOT_MAGIC.to_vec();
         file.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
@@ -156,12 +156,19 @@ impl MetadataLog {
 }
 
 fn log_files(disk: &dyn Disk) -> io::Result<Vec<(u64, String)>> {
-    let entries = disk.list(DIR)?;
+    let entries = match disk.list(DIR) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
     let sequence = |name: &str| name.strip_suffix(".log").and_then(|n| n.parse().ok());
     Ok(entries.iter().filter_map(|e| Some((sequence(&e.name)?, format!("{DIR}/{}", e.name)))).collect())
 }
 
-fn read(disk: &dyn Disk) -> io::Result<Opened> {
+/// Reads the log and changes nothing: a start that is refused later on leaves it as it was.
+///
+/// # Errors
+/// What the disk says; `InvalidData` where committed metadata are damaged.
+pub fn read(disk: &dyn Disk) -> io::Result<Committed> {
     let mut image = Image::default();
     match read_file(disk, SNAPSHOT) {
         Ok(bytes) => {
@@ -193,5 +200,5 @@ fn read(disk: &dyn Disk) -> io::Result<Opened> {
             }
         }
     }
-    Ok(Opened { image, sequence: last })
+    Ok(Committed { image, sequence: last })
 }
