@@ -8,8 +8,6 @@ mod aliases;
 mod broker;
 mod broker_options;
 pub mod describe;
-#[cfg(test)]
-mod docs;
 mod layers;
 mod lookup;
 mod option;

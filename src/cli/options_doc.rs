@@ -1,16 +1,17 @@
-//! Checks that `docs/options.md` says of every option what the tables say. With `RINGLOG_BLESS=1` the file is
-//! written anew instead.
+//! Checks that `docs/options.md`, the reference of what `--set` and `--config` take, says of every option what the
+//! tables say. With `RINGLOG_BLESS=1` the file is written anew. It is here and not beside the tables because those are
+//! pure and know no files.
 
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{BROKER_OPTIONS, Check, Kind, OptionDef, TOPIC_OPTIONS, Unit, Update};
+use crate::machine::config::{BROKER_OPTIONS, Check, Kind, OptionDef, TOPIC_OPTIONS, Unit, Update};
 
 const HEAD: &str = "\
 # Options
 
 This file is generated from the tables in `src/machine/config/broker_options.rs` and `topic_options.rs`, and a test
-keeps it equal to them: after a change, `RINGLOG_BLESS=1 cargo test -p ringlog --lib config::docs` writes it anew.
+keeps it equal to them: after a change, `RINGLOG_BLESS=1 cargo test -p ringlog --lib options_doc` writes it anew.
 [Operating Ringlog](operating.md) explains how options are set and which of them matter first.
 
 A default of `null` means that there is no value, and `\"\"` is the empty text.
