@@ -6,6 +6,8 @@ mod completions;
 mod consume;
 mod failure;
 mod group;
+#[cfg(test)]
+mod options_doc;
 mod output;
 mod produce;
 mod record_json;
