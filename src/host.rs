@@ -75,7 +75,7 @@ fn check_io_uring() -> Result<(), String> {
     }
     let error = io::Error::last_os_error();
     Err(match error.raw_os_error() {
-        Some(libc::ENOSYS) => "this kernel has no io_uring: Linux 5.11 or newer is needed".to_owned(),
+        Some(libc::ENOSYS) => "this kernel has no io_uring: Linux 5.14 or newer is needed".to_owned(),
         Some(libc::EPERM | libc::EACCES) => {
             "io_uring is blocked: allow it in the container's seccomp profile, and set \
              `sysctl kernel.io_uring_disabled=0`"

@@ -68,6 +68,8 @@ pub struct Plan<'a> {
     pub shard_of: &'a dyn Fn(&PartitionKey) -> u32,
     /// Whether the metadata know a topic. Data of unknown ones are set aside.
     pub knows: &'a dyn Fn(Uuid) -> bool,
+    /// Whether the metadata know any topic: the folder cannot be a fresh one then.
+    pub expects_data: bool,
     /// Random numbers, for use ids.
     pub random: &'a mut dyn FnMut() -> u64,
     /// Bytes of each shard's first WAL file.
@@ -109,6 +111,10 @@ pub fn recover(disk: &dyn Disk, plan: &mut Plan<'_>) -> Result<Recovered, Error>
     }
     disk.sync_dir("")?;
     let current = layout::read_current(disk)?;
+    if current.is_none() && plan.expects_data {
+        let what = "it is missing, but the folder holds topics: restore it, nothing was changed".to_owned();
+        return Err(Error::Damaged { path: layout::CURRENT.to_owned(), position: None, what });
+    }
     let mut report = Report::default();
     let mut partitions = BTreeMap::new();
     for shard in 0..current.map_or(0, |c| c.shards) {
@@ -377,4 +383,32 @@ fn remove_other_generations(disk: &dyn Disk, current: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+
+    fn recover_in(dir: &std::path::Path, expects_data: bool) -> Result<Recovered, Error> {
+        let mut plan = Plan {
+            shards: 2,
+            shard_of: &|_| 0,
+            knows: &|_| true,
+            expects_data,
+            random: &mut || 7,
+            first_file_bytes: 1 << 20,
+        };
+        recover(&RealDisk::new(dir), &mut plan)
+    }
+
+    #[test]
+    fn a_folder_that_lost_its_generation_is_not_taken_for_a_fresh_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(recover_in(dir.path(), false).unwrap().generation, 1, "a fresh folder");
+        std::fs::remove_file(dir.path().join(layout::CURRENT)).unwrap();
+        let error = recover_in(dir.path(), true).err().expect("refused");
+        assert!(matches!(&error, Error::Damaged { path, .. } if path == layout::CURRENT), "{error}");
+        assert!(dir.path().join("wal/1/0/00000000.wal").exists(), "nothing was changed");
+    }
 }

@@ -175,6 +175,7 @@ impl World {
             shards,
             shard_of: &|key| shard_of(key, shards),
             knows: &|_| true,
+            expects_data: false,
             random: &mut || rng.next(),
             first_file_bytes: self.style.first_file_bytes,
         };
