@@ -26,7 +26,11 @@ impl Shard {
 
     /// Reserves memory for a frame, or puts the connection in line for it.
     pub fn reserve(&self, conn: &Rc<Conn>, class: Class, bytes: usize) -> Option<Reservation> {
-        self.budget.borrow_mut().try_reserve(class, conn.id, bytes)
+        let reserved = self.budget.borrow_mut().try_reserve(class, conn.id, bytes);
+        if reserved.is_none() {
+            self.counters.budget_waits.increment();
+        }
+        reserved
     }
 
     /// Gives memory back, and to those whose turn has come.
