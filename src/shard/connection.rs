@@ -238,6 +238,8 @@ async fn read_scratch(shard: &Rc<Shard>, conn: &Rc<Conn>) -> Option<Unread> {
     match outcome {
         Ok((rest, stop)) => {
             shard.pump();
+            // A client that always has more to say does not keep the others from being heard.
+            glommio::yield_if_needed().await;
             after_stop(shard, conn, rest, stop).await
         }
         Err(Some(reason)) => {
@@ -320,9 +322,9 @@ async fn fill(shard: &Rc<Shard>, conn: &Rc<Conn>, unread: Unread) -> Option<Unre
     if let Ok(Scan::Need(need)) = scan
         && need > buffer.len()
     {
-        // Only the length was known when the buffer was made.
-        buffer.resize(need, 0);
-        return Some(Unread::Partial { buffer, filled, reservation });
+        // Only the beginning was known when the buffer was made: the rest is charged before there is room for it.
+        shard.release(reservation);
+        return Box::pin(after_stop(shard, conn, Bytes::from(buffer), Stop::Need(need))).await;
     }
     conn.room().await;
     let bytes = Bytes::from(buffer);
