@@ -42,8 +42,8 @@ pub const COMMIT_BYTES: usize = 1 << 20;
 const COMMIT_BYTES_MIN: usize = 16 << 10;
 /// Largest frame; the largest record batch must be smaller by a little.
 pub const FRAME_BYTES_MAX: usize = 36 << 20;
-/// Smallest allowed WAL file: the largest frame must fit.
-pub const FILE_BYTES_MIN: u64 = 1 << 20;
+/// Smallest allowed WAL file. A commit that does not fit gets a file of its size.
+pub const FILE_BYTES_MIN: u64 = 64 << 10;
 
 const _: () = assert!(COMMIT_BYTES.is_multiple_of(BLOCK) && COMMIT_BYTES_MIN.is_multiple_of(BLOCK));
 
