@@ -309,13 +309,15 @@ impl SimDisk {
         Ok(())
     }
 
-    /// Flips a bit of what is durable.
+    /// Flips a bit of a file.
     pub fn flip(&self, path: &str, byte: u64, bit: u8) {
         let mut state = self.state();
         let node = state.find(path).expect("the file to damage");
         let file = state.file(node);
         file.now[byte as usize] ^= 1 << bit;
-        file.durable[byte as usize] ^= 1 << bit;
+        if let Some(durable) = file.durable.get_mut(byte as usize) {
+            *durable ^= 1 << bit;
+        }
     }
 
     /// The bytes of a file as a reader sees them; `None` where there is none.

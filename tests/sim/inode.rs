@@ -103,6 +103,8 @@ impl File {
 
     /// Pieces of a direct write reach the disk, each if `reaches` says so.
     pub fn land(&mut self, position: u64, bytes: &[u8], mut reaches: impl FnMut() -> bool) {
+        let end = position as usize + bytes.len();
+        assert!(end <= self.durable.len(), "a commit lies within its file, whose zeros are synced");
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
             if reaches() {
                 let at = position as usize + i * PIECE;
