@@ -52,8 +52,8 @@ struct Args {
     /// Folder of data and results; data are deleted after each peer's turn
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/compare"))]
     out: PathBuf,
-    /// First port to listen on; Kafka's quorum takes the one 100 above
-    #[arg(long, value_name = "PORT", default_value_t = 39092)]
+    /// Port to listen on; Kafka's quorum takes the one 100 above. Below the range that outgoing connections use
+    #[arg(long, value_name = "PORT", default_value_t = 28092)]
     port: u16,
     /// Given by `cargo bench`. Without it (`cargo test --benches`) the small form runs
     #[arg(long, hide = true)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -14,6 +14,9 @@ use super::{Args, Outcome};
 
 /// The program under test, and the generator for all peers.
 pub const RINGLOG: &str = env!("CARGO_BIN_EXE_ringlog");
+
+/// A killed process is gone after so long.
+const KILLED_MS: u64 = 30_000;
 
 /// Who can take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -105,14 +108,26 @@ impl Peer {
         }
         let printed = self.script(&options)?;
         self.bootstrap = printed.lines().last().unwrap_or_default().trim().to_owned();
+        let first = self.kafka_pids()?;
         self.script(&["kill".into(), "1".into()])?;
+        // The killed process holds its port and its lock until the kernel has taken it apart.
+        let deadline = monotonic_ms() + KILLED_MS;
+        while first.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+            if monotonic_ms() >= deadline {
+                return Err("Kafka is still there after it was killed".into());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
         let began = monotonic_ns();
         self.script(&["revive".into(), "1".into()])?;
         self.start_ms = (monotonic_ns() - began) as f64 / 1e6;
-        let pids: Result<Vec<u32>, _> =
-            self.script(&["pids".into()])?.split_whitespace().map(str::parse).collect();
-        self.pids = pids?;
+        self.pids = self.kafka_pids()?;
         Ok(())
+    }
+
+    fn kafka_pids(&self) -> Outcome<Vec<u32>> {
+        let printed = self.script(&["pids".into()])?;
+        printed.split_whitespace().map(|pid| pid.parse().map_err(Into::into)).collect()
     }
 
     fn script(&self, options: &[String]) -> Outcome<String> {

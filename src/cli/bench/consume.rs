@@ -105,6 +105,7 @@ fn one_pass(
             window,
             broker_pids: &args.common.broker_pids,
             hdr: args.common.hdr.as_deref(),
+            stop,
             bar: &bar,
         };
         let measured = watch.run(&threads);

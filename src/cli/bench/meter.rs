@@ -15,6 +15,7 @@ use indicatif::ProgressBar;
 use super::cpu;
 use super::stats::{Counts, Stats, Window, new_histogram};
 use crate::cli::failure::Failure;
+use crate::cli::stop::Stop;
 use crate::clock::{monotonic_ns, sleep_until_ns, wall_ms};
 
 /// How often the threads are looked at.
@@ -30,7 +31,7 @@ pub struct Measured {
     pub broker_cpu_ms: Option<u64>,
     /// The same of this process.
     pub client_cpu_ms: u64,
-    /// Length of the window, shorter than planned when the threads ended early.
+    /// Length of the window, shorter than planned only after Ctrl-C.
     pub window_ns: u64,
 }
 
@@ -44,6 +45,8 @@ pub struct Watch<'a> {
     pub broker_pids: &'a [u32],
     /// File of the HDR log.
     pub hdr: Option<&'a Path>,
+    /// Asks for an early end.
+    pub stop: &'a Stop,
     /// Moved along with the counts.
     pub bar: &'a ProgressBar,
 }
@@ -71,8 +74,10 @@ impl Watch<'_> {
         let (mut all, mut interval) = (new_histogram(), new_histogram());
         let mut interval_from = self.window.from_ns;
         loop {
-            let ended = threads.iter().all(ScopedJoinHandle::is_finished);
             let now = monotonic_ns();
+            // An open loop is done a little before its window: the rate is that of the whole window.
+            let may_end = now >= self.window.to_ns || self.window.to_ns == u64::MAX || self.stop.asked();
+            let ended = may_end && threads.iter().all(ScopedJoinHandle::is_finished);
             if after.is_none() && (ended || now >= self.window.to_ns) {
                 after = Some((self.cpu()?, now.min(self.window.to_ns)));
             }

@@ -184,6 +184,7 @@ fn drive(
             window: plan.window,
             broker_pids: &args.common.broker_pids,
             hdr: args.common.hdr.as_deref(),
+            stop: &plan.stop,
             bar: &bar,
         };
         watch.run(&threads)
