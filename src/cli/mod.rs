@@ -4,6 +4,8 @@ mod bench;
 mod client;
 mod completions;
 mod consume;
+mod doctor;
+mod dump;
 mod failure;
 mod group;
 mod output;
@@ -45,6 +47,10 @@ enum Command {
     Group(group::GroupArgs),
     /// Measure a broker under load
     Bench(bench::BenchArgs),
+    /// Show what is in a file of a data folder
+    Dump(dump::DumpArgs),
+    /// Check whether this host suits a broker
+    Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
 }
@@ -94,6 +100,8 @@ pub fn run() -> ExitCode {
         Command::Consume(args) => consume::run(&args),
         Command::Group(args) => group::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Dump(args) => dump::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     match result {

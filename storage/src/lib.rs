@@ -18,6 +18,7 @@ mod partition;
 pub mod producer;
 pub mod reader;
 pub mod recovery;
+pub mod salvage;
 pub mod store;
 pub mod wal;
 
