@@ -1,6 +1,7 @@
 //! The command line. One file or folder per subcommand; cli.md's promises to scripts are kept here.
 
 mod bench;
+mod check;
 mod client;
 mod completions;
 mod consume;
@@ -47,6 +48,8 @@ enum Command {
     Group(group::GroupArgs),
     /// Measure a broker under load
     Bench(bench::BenchArgs),
+    /// Check, and repair, a stopped broker's data
+    Check(check::CheckArgs),
     /// Show what is in a file of a data folder
     Dump(dump::DumpArgs),
     /// Check whether this host suits a broker
@@ -100,6 +103,7 @@ pub fn run() -> ExitCode {
         Command::Consume(args) => consume::run(&args),
         Command::Group(args) => group::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),

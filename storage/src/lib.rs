@@ -20,6 +20,7 @@ pub mod reader;
 pub mod recovery;
 pub mod salvage;
 pub mod store;
+pub mod survey;
 pub mod wal;
 
 use uuid::Uuid;
