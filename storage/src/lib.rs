@@ -22,7 +22,9 @@ mod partition;
 pub mod producer;
 pub mod reader;
 pub mod recovery;
+pub mod salvage;
 pub mod store;
+pub mod survey;
 pub mod wal;
 
 use uuid::Uuid;

@@ -200,12 +200,12 @@ fn describe(damage: &Damage, files: &[(String, FileUse)], generation: u64, shard
 
 /// What a shard's checkpoints say together.
 #[derive(Default)]
-struct Checkpoints {
-    states: BTreeMap<PartitionKey, PartitionState>,
+pub(crate) struct Checkpoints {
+    pub(crate) states: BTreeMap<PartitionKey, PartitionState>,
     /// Deleted partitions, with the frame that says so.
-    deleted: BTreeMap<PartitionKey, Lsn>,
-    covered: Lsn,
-    durable: Lsn,
+    pub(crate) deleted: BTreeMap<PartitionKey, Lsn>,
+    pub(crate) covered: Lsn,
+    pub(crate) durable: Lsn,
 }
 
 impl Checkpoints {
@@ -231,7 +231,7 @@ impl Checkpoints {
 }
 
 /// Reads the newest base and what follows it. Files before it may be left, in part, from before a crash.
-fn read_checkpoints(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Checkpoints, Error> {
+pub(crate) fn read_checkpoints(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Checkpoints, Error> {
     let dir = layout::checkpoint_dir(generation, shard);
     let mut all = Checkpoints::default();
     let mut last = None;
@@ -267,7 +267,7 @@ fn read_checkpoints(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Chec
 
 /// The shard's WAL files in the order of their use. A file without a valid head is not in use yet, unless it holds
 /// commits that no checkpoint covers: then the head is damaged.
-fn read_wal_heads(
+pub(crate) fn read_wal_heads(
     disk: &dyn Disk,
     generation: u64,
     shard: u32,
@@ -298,7 +298,7 @@ fn read_wal_heads(
     Ok(files)
 }
 
-fn read_direct(disk: &dyn Disk, path: &str) -> io::Result<AlignedBuffer> {
+pub(crate) fn read_direct(disk: &dyn Disk, path: &str) -> io::Result<AlignedBuffer> {
     let file = disk.open(path, Open::ReadDirect)?;
     let len = usize::try_from(disk::block_floor(file.size()?)).map_err(io::Error::other)?;
     let mut buffer = AlignedBuffer::zeroed(len.max(BLOCK));

@@ -43,7 +43,8 @@ pub const COMMIT_HEAD: usize = size_of::<CommitHead>();
 pub const FRAME_HEAD: usize = size_of::<FrameHead>();
 
 const FILE_MAGIC: [u8; 8] = *b"RLWALFIL";
-const COMMIT_MAGIC: [u8; 8] = *b"RLCOMMIT";
+/// The first bytes of every commit.
+pub const COMMIT_MAGIC: [u8; 8] = *b"RLCOMMIT";
 const CRC_START: usize = 12;
 
 const _: () = assert!(COMMIT_HEAD == 64 && size_of::<FileHead>() == 64 && FRAME_HEAD == 28);
