@@ -1,5 +1,6 @@
 //! The requests that tests send most, and what they look at in the answers.
 
+use crate::broker::PATIENCE;
 use crate::client::Client;
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -10,7 +11,8 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, FetchRequest,
-    FetchResponse, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest, ProduceResponse, TopicName,
+    FetchResponse, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest,
+    ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use ringlog_storage::batch::BatchBuilder;
@@ -222,6 +224,24 @@ impl Client {
         (response.producer_id.0, response.producer_epoch)
     }
 
+    /// Waits until a group's coordinator is made and loaded.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn find_coordinator(&mut self, group: &str) {
+        let request = FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned()));
+        let deadline =
+            ringlog::clock::monotonic_ms() + u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX);
+        while ringlog::clock::monotonic_ms() < deadline {
+            let response = self.call(&request, 3);
+            if response.error_code == 0 {
+                return;
+            }
+            assert!(is_coordinator_coming(response.error_code), "error {}", response.error_code);
+        }
+        panic!("the coordinator of {group} does not come");
+    }
+
     /// Shows that the broker answers on this connection.
     ///
     /// # Panics
@@ -229,6 +249,12 @@ impl Client {
     pub fn ping(&mut self) {
         assert_eq!(self.call(&ApiVersionsRequest::default(), 0).error_code, 0);
     }
+}
+
+/// Whether a group's coordinator is still being made or loaded (Kafka's errors 14 and 15).
+#[must_use]
+pub fn is_coordinator_coming(error: i16) -> bool {
+    (14..=15).contains(&error)
 }
 
 /// A CreateTopics request for one topic.
