@@ -55,7 +55,7 @@ struct Lab {
 impl Lab {
     /// A topic `t` with three partitions and no data.
     fn new() -> Lab {
-        let dir = tempfile::tempdir_in(".").unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::new(dir.path());
         let version =
             VersionFile { format: FORMAT, cluster_id: CLUSTER, node_id: 1, directory_id: Uuid::from_u128(1) };
