@@ -101,7 +101,8 @@ impl Broker {
     pub fn start(options: Options) -> Result<Broker, String> {
         let began = monotonic_ms();
         let cores = options.cores.clone().unwrap_or_else(all_cores);
-        let shards = options.shards.unwrap_or(cores.len());
+        let placements = Placements::of(&cores, options.shards, options.control_core);
+        let shards = placements.shards.len();
         host::check_process(shards as u64 + 1)?;
         std::fs::create_dir_all(&options.data_dir)
             .map_err(|e| format!("the data folder {} cannot be made: {e}", options.data_dir.display()))?;
@@ -118,7 +119,6 @@ impl Broker {
         let pulses = node.pulses.clone();
         let watchdog = Watchdog::start(pulses).map_err(|e| format!("the watchdog cannot be started: {e}"))?;
         let image = Arc::new(opened.image);
-        let placements = Placements::of(&cores, shards, options.control_core);
         let (ready, is_ready) = mpsc::channel();
         let control = start_control(&node, &image, opened.log, &placements)?;
         let shards = start_shards(&node, &image, opened.recovered, &placements, &ready)?;
@@ -263,6 +263,7 @@ fn open_data(
         shards: shards_u32,
         shard_of: &shard,
         knows: &knows,
+        expects_data: image.topic_count() > 0,
         random: &mut || Uuid::new_v4().as_u64_pair().0,
         first_file_bytes: FIRST_FILE_BYTES.min(config.wal_max_bytes / 4).max(1 << 20),
     };
@@ -380,6 +381,9 @@ fn make_node(
     }
 }
 
+/// Cores from which on executors are pinned.
+const PINNED_FROM: usize = 4;
+
 /// Where executors run: pinned where there are cores enough.
 struct Placements {
     shards: Vec<Placement>,
@@ -387,13 +391,18 @@ struct Placements {
 }
 
 impl Placements {
-    fn of(cores: &[usize], shards: usize, control_core: Option<usize>) -> Placements {
-        const PINNED_FROM: usize = 4;
-        let pinned = cores.len() >= PINNED_FROM;
-        let place =
-            |i: usize| if pinned { Placement::Fixed(cores[i % cores.len()]) } else { Placement::Unbound };
-        let control = control_core.map_or(Placement::Unbound, Placement::Fixed);
-        Placements { shards: (0..shards).map(place).collect(), control }
+    /// One data shard a core; from [`PINNED_FROM`] cores on all are pinned and the control executor has one of
+    /// its own.
+    fn of(cores: &[usize], shards: Option<usize>, control_core: Option<usize>) -> Placements {
+        if cores.len() < PINNED_FROM {
+            let shards = vec![Placement::Unbound; shards.unwrap_or(cores.len())];
+            return Placements { shards, control: control_core.map_or(Placement::Unbound, Placement::Fixed) };
+        }
+        let control = control_core.unwrap_or(cores[cores.len() - 1]);
+        let free: Vec<usize> = cores.iter().copied().filter(|core| *core != control).collect();
+        let shards = shards.unwrap_or(free.len());
+        let shards = (0..shards).map(|i| Placement::Fixed(free[i % free.len()])).collect();
+        Placements { shards, control: Placement::Fixed(control) }
     }
 }
 

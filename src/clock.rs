@@ -2,7 +2,8 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -24,4 +25,12 @@ pub fn monotonic_ms() -> u64 {
 /// Nanoseconds since the process started, monotone. For the load generator and histograms.
 pub fn monotonic_ns() -> u64 {
     START.elapsed().as_nanos() as u64
+}
+
+/// Blocks the thread until [`monotonic_ns`] reaches `deadline_ns`; returns at once when it has.
+pub fn sleep_until_ns(deadline_ns: u64) {
+    let now = monotonic_ns();
+    if deadline_ns > now {
+        thread::sleep(Duration::from_nanos(deadline_ns - now));
+    }
 }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Locked memory that one executor's rings need (kernels before 5.12 charge them to RLIMIT_MEMLOCK).
-const LOCKED_BYTES_PER_EXECUTOR: u64 = 512 << 10;
+pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 512 << 10;
 /// File descriptors that a broker needs beside those of clients: WAL files, segments being written and read.
 pub const FILES_MIN: u64 = 1024;
 /// Magic numbers of file systems that keep nothing.
@@ -57,13 +57,17 @@ pub fn check_process(executors: u64) -> Result<(), String> {
     check_io_uring()
 }
 
-fn is_privileged() -> bool {
+/// Whether limits of locked memory do not bind this process.
+pub fn is_privileged() -> bool {
     // SAFETY: a system call without arguments that cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
 
 /// Tries to make a ring.
-fn check_io_uring() -> Result<(), String> {
+///
+/// # Errors
+/// One line that says what to change.
+pub fn check_io_uring() -> Result<(), String> {
     // struct io_uring_params: 120 bytes, zero means no option.
     let mut params = [0u64; 15];
     // SAFETY: the kernel writes at most the 120 bytes of the structure.
@@ -75,7 +79,7 @@ fn check_io_uring() -> Result<(), String> {
     }
     let error = io::Error::last_os_error();
     Err(match error.raw_os_error() {
-        Some(libc::ENOSYS) => "this kernel has no io_uring: Linux 5.11 or newer is needed".to_owned(),
+        Some(libc::ENOSYS) => "this kernel has no io_uring: Linux 5.14 or newer is needed".to_owned(),
         Some(libc::EPERM | libc::EACCES) => {
             "io_uring is blocked: allow it in the container's seccomp profile, and set \
              `sysctl kernel.io_uring_disabled=0`"

@@ -9,7 +9,10 @@ pub const PARTITIONS_PER_TOPIC_MAX: i32 = 100_000;
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Longest metadata text with an offset commit by default (`offset.metadata.max.bytes`).
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4096;
+/// Largest `max.message.bytes`: a batch is one frame of the write-ahead log.
+pub const MESSAGE_BYTES_MAX: i64 = 32 << 20;
 /// Producer ids handed out in one durable block (Kafka: 1,000).
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 
 const _: () = assert!(PARTITIONS_PER_TOPIC_MAX as usize <= PARTITIONS_PER_COMMAND_MAX);
+const _: () = assert!(MESSAGE_BYTES_MAX + 4096 <= ringlog_storage::wal::writer::FRAME_BYTES_MAX as i64);

@@ -1,9 +1,9 @@
 //! AlterConfigs (33): what is set on a resource becomes exactly what is given. Kafka prefers IncrementalAlterConfigs.
 
+use crate::api::Outcomes;
 use crate::api::resource::{self, Changes};
 use crate::api::wire::outcome;
-use crate::machine::error::ErrorCode;
-use crate::machine::metadata::{ApiError, Command, ConfigResource};
+use crate::machine::metadata::{Command, ConfigResource};
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
@@ -34,10 +34,7 @@ pub fn command(request: &AlterConfigsRequest, changes: &mut Changes<Settings>) -
 
 /// The response; `results` are in the order of the command's resources.
 #[must_use]
-pub fn reply(
-    changes: Changes<Settings>,
-    results: Result<Vec<(ConfigResource, Result<(), ApiError>)>, ErrorCode>,
-) -> AlterConfigsResponse {
+pub fn reply(changes: Changes<Settings>, results: Outcomes<ConfigResource, ()>) -> AlterConfigsResponse {
     let responses = changes.outcomes(results).into_iter().map(|(kind, name, result)| {
         let (code, message) = outcome(&result);
         AlterConfigsResourceResponse::default()
@@ -53,6 +50,8 @@ pub fn reply(
 mod tests {
     use super::*;
     use crate::api::wire::text;
+    use crate::machine::error::ErrorCode;
+    use crate::machine::metadata::ApiError;
     use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
 
     #[test]

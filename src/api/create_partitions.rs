@@ -1,8 +1,8 @@
 //! CreatePartitions (37): topics get more partitions.
 
+use crate::api::Outcomes;
 use crate::api::wire::{bare, outcome, topic_name};
-use crate::machine::error::ErrorCode;
-use crate::machine::metadata::{ApiError, Command, MorePartitions};
+use crate::machine::metadata::{Command, MorePartitions};
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use std::collections::HashSet;
@@ -22,10 +22,7 @@ pub fn plan(request: &CreatePartitionsRequest) -> Command {
 
 /// The response. A name that the request repeats is answered once.
 #[must_use]
-pub fn reply(
-    request: &CreatePartitionsRequest,
-    results: Result<Vec<(String, Result<(), ApiError>)>, ErrorCode>,
-) -> CreatePartitionsResponse {
+pub fn reply(request: &CreatePartitionsRequest, results: Outcomes<String, ()>) -> CreatePartitionsResponse {
     let results = results.unwrap_or_else(|code| {
         request.topics.iter().map(|topic| (topic.name.to_string(), Err(bare(code)))).collect()
     });
@@ -43,6 +40,8 @@ pub fn reply(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::error::ErrorCode;
+    use crate::machine::metadata::ApiError;
     use kafka_protocol::messages::BrokerId;
     use kafka_protocol::messages::create_partitions_request::{
         CreatePartitionsAssignment, CreatePartitionsTopic,

@@ -1,18 +1,14 @@
 //! CreateTopics (19).
 
-use crate::api::View;
 use crate::api::wire::{bare, outcome, owned, text, topic_name};
+use crate::api::{Outcomes, View};
 use crate::machine::config::describe;
-use crate::machine::error::ErrorCode;
 use crate::machine::metadata::{ApiError, Command, CreatedTopic, NewTopic};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use std::collections::HashSet;
 use uuid::Uuid;
-
-/// What became of each topic.
-pub type Created = Vec<(String, Result<CreatedTopic, ApiError>)>;
 
 /// The command.
 #[must_use]
@@ -39,7 +35,7 @@ fn new_topic(topic: &CreatableTopic) -> NewTopic {
 pub fn reply(
     version: i16,
     request: &CreateTopicsRequest,
-    created: Result<Created, ErrorCode>,
+    created: Outcomes<String, CreatedTopic>,
     view: View<'_>,
 ) -> CreateTopicsResponse {
     let created = created.unwrap_or_else(|code| {
@@ -90,6 +86,7 @@ mod tests {
     use super::*;
     use crate::api::fixture::Fixture;
     use crate::machine::config::Settings;
+    use crate::machine::error::ErrorCode;
     use kafka_protocol::messages::BrokerId;
     use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
 

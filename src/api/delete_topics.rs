@@ -65,7 +65,7 @@ mod tests {
     fn names_until_5_and_either_from_6() {
         let names = DeleteTopicsRequest::default().with_topic_names(vec![topic_name("a")]);
         let by_name = TopicRef { name: Some("a".into()), id: None };
-        assert_eq!(topics(5, &names), [by_name.clone()]);
+        assert_eq!(topics(5, &names), std::slice::from_ref(&by_name));
         let id = Uuid::from_u128(5);
         let either = DeleteTopicsRequest::default().with_topics(vec![
             DeleteTopicState::default().with_name(Some(topic_name("a"))),

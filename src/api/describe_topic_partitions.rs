@@ -36,7 +36,7 @@ pub fn reply(request: &DescribeTopicPartitionsRequest, view: View<'_>) -> Descri
     if lost || cursor.is_some_and(|cursor| cursor.partition_index < 0) {
         return refuse(request, ErrorCode::INVALID_REQUEST);
     }
-    let limit = request.response_partition_limit.min(PARTITIONS_MAX).max(1);
+    let limit = request.response_partition_limit.clamp(1, PARTITIONS_MAX);
     page(&names, cursor, limit as usize, all, view)
 }
 

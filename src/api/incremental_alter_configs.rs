@@ -1,5 +1,6 @@
 //! IncrementalAlterConfigs (44): single settings are set, deleted, appended to or subtracted from (KIP-339).
 
+use crate::api::Outcomes;
 use crate::api::resource::{self, Changes};
 use crate::api::wire::{outcome, owned};
 use crate::machine::error::ErrorCode;
@@ -54,7 +55,7 @@ pub fn command(
 #[must_use]
 pub fn reply(
     changes: Changes<Vec<SettingChange>>,
-    results: Result<Vec<(ConfigResource, Result<(), ApiError>)>, ErrorCode>,
+    results: Outcomes<ConfigResource, ()>,
 ) -> IncrementalAlterConfigsResponse {
     let responses = changes.outcomes(results).into_iter().map(|(kind, name, result)| {
         let (code, message) = outcome(&result);

@@ -3,6 +3,7 @@
 use crate::api::Client;
 use crate::api::wire::{owned, some_text, text};
 use crate::machine::group::{JoinReply, JoinRequest};
+use bytes::Bytes;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use uuid::Uuid;
@@ -10,7 +11,9 @@ use uuid::Uuid;
 /// What the coordinator is asked. `uuid` is fresh and random: a member id is made of it if one is needed.
 #[must_use]
 pub fn plan(version: i16, request: &JoinGroupRequest, client: Client<'_>, uuid: Uuid) -> JoinRequest {
-    let protocols = request.protocols.iter().map(|p| (p.name.to_string(), p.metadata.clone()));
+    // Copied: the member keeps it, and a slice would keep the whole frame.
+    let metadata = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    let protocols = request.protocols.iter().map(|p| (p.name.to_string(), metadata(&p.metadata)));
     JoinRequest {
         group: request.group_id.to_string(),
         session_timeout_ms: request.session_timeout_ms,

@@ -6,7 +6,7 @@
 
 use crate::api::find_coordinator::offsets_topic;
 use crate::api::wire::{broker_ids, some_text, text, topic_name};
-use crate::api::{OFFSETS_TOPIC, View, cluster, operations};
+use crate::api::{OFFSETS_TOPIC, Outcomes, View, cluster, operations};
 use crate::machine::error::ErrorCode;
 use crate::machine::metadata::{
     ApiError, CreatedTopic, NewTopic, Partition, Topic, check_topic_name, id_text, is_internal,
@@ -31,9 +31,6 @@ pub enum Wanted {
     /// By id; names beside ids are not looked at, as in Kafka.
     Ids(Vec<Uuid>),
 }
-
-/// What became of topics that were to be created.
-pub type Created = Vec<(String, Result<CreatedTopic, ApiError>)>;
 
 /// Reads which topics are asked for.
 ///
@@ -111,11 +108,12 @@ pub fn reply(
     version: i16,
     wanted: &Wanted,
     request: &MetadataRequest,
-    created: &Created,
+    created: &Outcomes<String, CreatedTopic>,
     view: View<'_>,
 ) -> MetadataResponse {
-    let failed: HashMap<&str, ErrorCode> =
-        created.iter().filter_map(|(name, r)| Some((name.as_str(), r.as_ref().err()?.code))).collect();
+    let refused =
+        |(name, result): &'_ (String, Result<_, ApiError>)| Some((name.clone(), result.as_ref().err()?.code));
+    let failed: HashMap<String, ErrorCode> = created.iter().flatten().filter_map(refused).collect();
     let asked = request.include_topic_authorized_operations && version >= 8;
     let known = |topic: &Topic| known_topic(version, topic, view);
     let topics: Vec<MetadataResponseTopic> = match wanted {
@@ -124,7 +122,7 @@ pub fn reply(
             .iter()
             .map(|name| match view.image.topic_named(name) {
                 Some(topic) => known(topic),
-                None => missing_name(name, failed.get(name.as_str()).copied()),
+                None => missing_name(name, failed.get(name).copied()),
             })
             .collect(),
         Wanted::Ids(ids) => ids
@@ -226,7 +224,7 @@ mod tests {
 
     fn answer(version: i16, request: &MetadataRequest, fixture: &Fixture) -> MetadataResponse {
         let wanted = plan(version, request).unwrap();
-        reply(version, &wanted, request, &Vec::new(), fixture.view())
+        reply(version, &wanted, request, &Ok(Vec::new()), fixture.view())
     }
 
     fn names(response: &MetadataResponse) -> Vec<(&str, i16)> {
@@ -308,7 +306,7 @@ mod tests {
             (ErrorCode::INVALID_TOPIC_EXCEPTION, ErrorCode::INVALID_TOPIC_EXCEPTION),
             (ErrorCode::REQUEST_TIMED_OUT, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         ] {
-            let created = vec![("x".to_owned(), Err(ApiError::new(code, "why")))];
+            let created = Ok(vec![("x".to_owned(), Err(ApiError::new(code, "why")))]);
             let response = reply(4, &wanted, &request, &created, fixture.view());
             assert_eq!(names(&response), [("x", answered.0)]);
         }

@@ -47,7 +47,8 @@ mod versions;
 mod wire;
 
 use crate::machine::config::{BrokerConfig, Settings};
-use crate::machine::metadata::Image;
+use crate::machine::error::ErrorCode;
+use crate::machine::metadata::{ApiError, Image};
 
 /// The topic that holds the groups' state.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -70,6 +71,9 @@ impl View<'_> {
         self.image.broker_config(self.node_id, self.file)
     }
 }
+
+/// What became of each thing that a command names, in its order; or why the command failed as a whole.
+pub type Outcomes<K, T> = Result<Vec<(K, Result<T, ApiError>)>, ErrorCode>;
 
 /// Who sent a request, as far as answers depend on it.
 #[derive(Clone, Copy, Debug)]

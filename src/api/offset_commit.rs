@@ -1,8 +1,8 @@
 //! OffsetCommit (8): a group's offsets are stored. Partitions that do not exist are refused here; the others go to
 //! the coordinator.
 
-use crate::api::partitions::find;
-use crate::api::wire::owned;
+use crate::api::partitions::{Outline, find};
+use crate::api::wire::{owned, partition_results, topic_name};
 use crate::machine::error::ErrorCode;
 use crate::machine::group::{CommitPartition, CommitReply, CommitRequest, CommitTopic};
 use crate::machine::metadata::Image;
@@ -10,40 +10,30 @@ use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartitio
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TopicName};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 
 /// Topics in requests up to version 9 have no id.
 const NO_TOPIC_ID: [u8; 16] = [0; 16];
 
-/// What becomes of each partition of the request.
-#[derive(Debug)]
-pub struct Plan {
-    topics: Vec<(TopicName, Vec<(i32, Option<ErrorCode>)>)>,
-}
-
 /// What the coordinator is asked, none if every partition was refused, and what becomes of each partition.
 #[must_use]
-pub fn plan(version: i16, request: &OffsetCommitRequest, image: &Image) -> (Option<CommitRequest>, Plan) {
-    let mut plan = Plan { topics: Vec::new() };
-    let mut asked = Vec::new();
+pub fn plan(version: i16, request: &OffsetCommitRequest, image: &Image) -> (Option<CommitRequest>, Outline) {
+    let mut outline = Outline::default();
+    let mut topics = Vec::new();
     for topic in &request.topics {
         let name = topic.name.as_str();
-        let mut places = Vec::with_capacity(topic.partitions.len());
+        outline.topic(name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let refused = find(image, name, partition.partition_index).err();
-            places.push((partition.partition_index, refused));
+            outline.partition(partition.partition_index, refused);
             if refused.is_none() {
                 partitions.push(commit(version, partition));
             }
         }
-        plan.topics.push((topic.name.clone(), places));
         if !partitions.is_empty() {
-            asked.push(CommitTopic { name: name.to_owned(), topic_id: NO_TOPIC_ID, partitions });
+            topics.push(CommitTopic { name: name.to_owned(), topic_id: NO_TOPIC_ID, partitions });
         }
-    }
-    if asked.is_empty() {
-        return (None, plan);
     }
     let commit = CommitRequest {
         group: request.group_id.to_string(),
@@ -52,9 +42,9 @@ pub fn plan(version: i16, request: &OffsetCommitRequest, image: &Image) -> (Opti
         instance_id: owned(request.group_instance_id.as_ref()),
         retention_ms: if version <= 4 { request.retention_time_ms } else { -1 },
         supports_group_id_not_found: version >= 9,
-        topics: asked,
+        topics,
     };
-    (Some(commit), plan)
+    ((!commit.topics.is_empty()).then_some(commit), outline)
 }
 
 fn commit(version: i16, partition: &OffsetCommitRequestPartition) -> CommitPartition {
@@ -68,21 +58,16 @@ fn commit(version: i16, partition: &OffsetCommitRequestPartition) -> CommitParti
 
 /// The response; `committed` is the coordinator's answer if it was asked.
 #[must_use]
-pub fn reply(plan: Plan, committed: Option<&CommitReply>) -> OffsetCommitResponse {
-    let mut committed = committed
-        .into_iter()
-        .flat_map(|reply| &reply.topics)
-        .flat_map(|topic| topic.partitions.iter().map(|(partition, error)| (*partition, *error)));
-    let topics = plan.topics.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, refused)| {
-            let error = refused.unwrap_or_else(|| {
-                let (answered, error) = committed.next().expect("every partition asked about is answered");
-                assert_eq!(answered, index, "answers are in the order asked");
-                error
-            });
+pub fn reply(outline: Outline, committed: Option<&CommitReply>) -> OffsetCommitResponse {
+    let committed = committed.into_iter().flat_map(|reply| &reply.topics);
+    let topics = outline.answered(partition_results(committed)).into_iter().map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, result)| {
+            let error = result.err().unwrap_or(ErrorCode::NONE);
             OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(error.0)
         });
-        OffsetCommitResponseTopic::default().with_name(name).with_partitions(partitions.collect())
+        OffsetCommitResponseTopic::default()
+            .with_name(topic_name(&name))
+            .with_partitions(partitions.collect())
     });
     OffsetCommitResponse::default().with_topics(topics.collect())
 }
@@ -91,7 +76,7 @@ pub fn reply(plan: Plan, committed: Option<&CommitReply>) -> OffsetCommitRespons
 mod tests {
     use super::*;
     use crate::api::fixture::Fixture;
-    use crate::api::wire::{text, topic_name};
+    use crate::api::wire::text;
     use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
 
     fn topic(name: &str, partitions: &[i32]) -> OffsetCommitRequestTopic {

@@ -1,60 +1,51 @@
 //! OffsetDelete (47): an administrator deletes offsets of a group (KIP-496).
 
-use crate::api::partitions::find;
+use crate::api::partitions::{Outline, find};
+use crate::api::wire::{partition_results, topic_name};
 use crate::machine::error::ErrorCode;
 use crate::machine::group::{OffsetDeleteReply, OffsetDeleteRequest as Asked};
 use crate::machine::metadata::Image;
 use kafka_protocol::messages::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
-use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse, TopicName};
-
-/// What becomes of each partition of the request.
-#[derive(Debug)]
-pub struct Plan {
-    topics: Vec<(TopicName, Vec<(i32, Option<ErrorCode>)>)>,
-}
+use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 
 /// What the coordinator is asked, none if every partition was refused, and what becomes of each partition.
 #[must_use]
-pub fn plan(request: &OffsetDeleteRequest, image: &Image) -> (Option<Asked>, Plan) {
-    let mut plan = Plan { topics: Vec::new() };
+pub fn plan(request: &OffsetDeleteRequest, image: &Image) -> (Option<Asked>, Outline) {
+    let mut outline = Outline::default();
     let mut topics = Vec::new();
     for topic in &request.topics {
-        let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
-        let places: Vec<_> =
-            indexes.map(|index| (index, find(image, topic.name.as_str(), index).err())).collect();
-        let asked: Vec<i32> =
-            places.iter().filter(|(_, refused)| refused.is_none()).map(|(index, _)| *index).collect();
+        outline.topic(topic.name.as_str());
+        let mut asked = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let refused = find(image, topic.name.as_str(), partition.partition_index).err();
+            outline.partition(partition.partition_index, refused);
+            asked.extend(refused.is_none().then_some(partition.partition_index));
+        }
         if !asked.is_empty() {
             topics.push((topic.name.to_string(), asked));
         }
-        plan.topics.push((topic.name.clone(), places));
     }
     let asked = (!topics.is_empty()).then(|| Asked { group: request.group_id.to_string(), topics });
-    (asked, plan)
+    (asked, outline)
 }
 
 /// The response; `deleted` is the coordinator's answer if it was asked.
 #[must_use]
-pub fn reply(plan: Plan, deleted: Option<&OffsetDeleteReply>) -> OffsetDeleteResponse {
+pub fn reply(outline: Outline, deleted: Option<&OffsetDeleteReply>) -> OffsetDeleteResponse {
     if let Some(refused) = deleted.filter(|reply| reply.error.is_error()) {
         return OffsetDeleteResponse::default().with_error_code(refused.error.0);
     }
-    let mut deleted = deleted
-        .into_iter()
-        .flat_map(|reply| &reply.topics)
-        .flat_map(|topic| topic.partitions.iter().map(|(partition, error)| (*partition, *error)));
-    let topics = plan.topics.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, refused)| {
-            let error = refused.unwrap_or_else(|| {
-                let (answered, error) = deleted.next().expect("every partition asked about is answered");
-                assert_eq!(answered, index, "answers are in the order asked");
-                error
-            });
+    let deleted = deleted.into_iter().flat_map(|reply| &reply.topics);
+    let topics = outline.answered(partition_results(deleted)).into_iter().map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, result)| {
+            let error = result.err().unwrap_or(ErrorCode::NONE);
             OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(error.0)
         });
-        OffsetDeleteResponseTopic::default().with_name(name).with_partitions(partitions.collect())
+        OffsetDeleteResponseTopic::default()
+            .with_name(topic_name(&name))
+            .with_partitions(partitions.collect())
     });
     OffsetDeleteResponse::default().with_topics(topics.collect())
 }
@@ -63,7 +54,7 @@ pub fn reply(plan: Plan, deleted: Option<&OffsetDeleteReply>) -> OffsetDeleteRes
 mod tests {
     use super::*;
     use crate::api::fixture::Fixture;
-    use crate::api::wire::{group_id, topic_name};
+    use crate::api::wire::group_id;
     use crate::machine::group::TopicErrors;
     use kafka_protocol::messages::offset_delete_request::{
         OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,

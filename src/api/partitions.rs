@@ -16,43 +16,79 @@ pub struct About<Q> {
     pub question: Q,
 }
 
-/// What becomes of each partition of a request: it is asked about, or it is refused at once.
-#[derive(Debug)]
-pub struct Plan<Q> {
-    questions: Vec<About<Q>>,
-    topics: Vec<(String, Vec<(i32, Option<ErrorCode>)>)>,
-}
+/// The partitions of a request in its order, by topic, each with why it is refused, if it is.
+type Places = Vec<(String, Vec<(i32, Option<ErrorCode>)>)>;
 
 /// A topic with each partition's answer.
 pub(super) type Answered<A> = (String, Vec<(i32, Result<A, ErrorCode>)>);
 
+/// What becomes of each partition of a request: it is asked about, or it is refused at once.
+#[derive(Debug, Default)]
+pub struct Outline {
+    topics: Places,
+}
+
+impl Outline {
+    /// Partitions added from now on belong to this topic.
+    pub(super) fn topic(&mut self, name: &str) {
+        self.topics.push((name.to_owned(), Vec::new()));
+    }
+
+    /// The partition is asked about, or refused with an error.
+    pub(super) fn partition(&mut self, partition: i32, refused: Option<ErrorCode>) {
+        assert!(refused.is_none_or(ErrorCode::is_error), "a refusal has a reason");
+        let (_, partitions) = self.topics.last_mut().expect("a topic comes before its partitions");
+        partitions.push((partition, refused));
+    }
+
+    /// Puts the answers, which are in the order in which partitions are asked about, to their partitions.
+    pub(super) fn answered<A>(
+        self,
+        answers: impl IntoIterator<Item = Result<A, ErrorCode>>,
+    ) -> Vec<Answered<A>> {
+        let mut answers = answers.into_iter();
+        let mut answer = |refused: Option<ErrorCode>| match refused {
+            Some(error) => Err(error),
+            None => answers.next().expect("every partition asked about has an answer"),
+        };
+        let mut topics = Vec::with_capacity(self.topics.len());
+        for (name, partitions) in self.topics {
+            let answered = partitions.into_iter().map(|(index, refused)| (index, answer(refused)));
+            topics.push((name, answered.collect()));
+        }
+        assert!(answers.next().is_none(), "every answer belongs to a partition");
+        topics
+    }
+}
+
+/// An outline with its questions.
+#[derive(Debug)]
+pub struct Plan<Q> {
+    questions: Vec<About<Q>>,
+    outline: Outline,
+}
+
 impl<Q> Default for Plan<Q> {
     fn default() -> Self {
-        Plan { questions: Vec::new(), topics: Vec::new() }
+        Plan { questions: Vec::new(), outline: Outline::default() }
     }
 }
 
 impl<Q> Plan<Q> {
     /// Partitions added from now on belong to this topic.
     pub(super) fn topic(&mut self, name: &str) {
-        self.topics.push((name.to_owned(), Vec::new()));
+        self.outline.topic(name);
     }
 
     /// The partition is asked about.
     pub(super) fn ask(&mut self, partition: i32, about: About<Q>) {
         self.questions.push(about);
-        self.partition(partition, None);
+        self.outline.partition(partition, None);
     }
 
     /// The partition is refused.
     pub(super) fn refuse(&mut self, partition: i32, error: ErrorCode) {
-        assert!(error.is_error(), "a refusal has a reason");
-        self.partition(partition, Some(error));
-    }
-
-    fn partition(&mut self, partition: i32, refused: Option<ErrorCode>) {
-        let (_, partitions) = self.topics.last_mut().expect("a topic comes before its partitions");
-        partitions.push((partition, refused));
+        self.outline.partition(partition, Some(error));
     }
 
     /// Takes the questions out, to be answered in this order.
@@ -62,22 +98,7 @@ impl<Q> Plan<Q> {
 
     /// Puts the answers, which are in the order of the questions, to their partitions.
     pub(super) fn answered<A>(self, answers: Vec<Result<A, ErrorCode>>) -> Vec<Answered<A>> {
-        let mut answers = answers.into_iter();
-        let topics = self
-            .topics
-            .into_iter()
-            .map(|(name, partitions)| {
-                let mut answer = |refused: Option<ErrorCode>| match refused {
-                    Some(error) => Err(error),
-                    None => answers.next().expect("every question has an answer"),
-                };
-                let partitions =
-                    partitions.into_iter().map(|(index, refused)| (index, answer(refused))).collect();
-                (name, partitions)
-            })
-            .collect();
-        assert!(answers.next().is_none(), "every answer has a question");
-        topics
+        self.outline.answered(answers)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Config resources: Kafka's numbers for their kinds, and which of them can be changed here.
 
+use crate::api::Outcomes;
 use crate::machine::error::ErrorCode;
 use crate::machine::metadata::{ApiError, ConfigResource, Image};
 use kafka_protocol::protocol::StrBytes;
@@ -88,10 +89,7 @@ impl<C> Changes<C> {
     }
 
     /// Puts the machine's results, which are in the order of the commands, to their resources.
-    pub(super) fn outcomes(
-        self,
-        results: Result<Vec<(ConfigResource, Result<(), ApiError>)>, ErrorCode>,
-    ) -> Vec<Outcome> {
+    pub(super) fn outcomes(self, results: Outcomes<ConfigResource, ()>) -> Vec<Outcome> {
         let mut results = results.map(Vec::into_iter);
         let mut next = || match &mut results {
             Ok(results) => results.next().expect("each command has its result").1,

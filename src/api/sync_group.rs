@@ -3,6 +3,7 @@
 use crate::api::wire::{owned, some_text};
 use crate::machine::error::ErrorCode;
 use crate::machine::group::{SyncReply, SyncRequest};
+use bytes::Bytes;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
 /// What the coordinator is asked.
@@ -13,7 +14,10 @@ pub fn plan(version: i16, request: &SyncGroupRequest) -> Result<SyncRequest, Err
     if version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
         return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
     }
-    let assignments = request.assignments.iter().map(|a| (a.member_id.to_string(), a.assignment.clone()));
+    // Copied: members keep them, and a slice would keep the whole frame.
+    let assignment = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    let assignments = request.assignments.iter();
+    let assignments = assignments.map(|a| (a.member_id.to_string(), assignment(&a.assignment)));
     Ok(SyncRequest {
         group: request.group_id.to_string(),
         generation: request.generation_id,

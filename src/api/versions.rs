@@ -73,7 +73,7 @@ fn metadata_apis(tried: &mut Tried) {
     for request in [&all, &unknown] {
         tried.every_version(Kind::Metadata, |v| {
             let wanted = metadata::plan(v, request).unwrap();
-            metadata::reply(v, &wanted, request, &Vec::new(), fixture.view())
+            metadata::reply(v, &wanted, request, &Ok(Vec::new()), fixture.view())
         });
     }
     let nameless =
@@ -215,7 +215,9 @@ fn group_apis(tried: &mut Tried) {
         members: vec![member],
     };
     let describe = m::DescribeGroupsRequest::default().with_include_authorized_operations(true);
-    tried.every_version(Kind::DescribeGroups, |v| describe_groups::reply(v, &describe, &[group.clone()]));
+    tried.every_version(Kind::DescribeGroups, |v| {
+        describe_groups::reply(v, &describe, std::slice::from_ref(&group))
+    });
     let listed = g::ListedGroup {
         group: "g".into(),
         protocol_type: "consumer".into(),

@@ -1,6 +1,7 @@
 //! Small conversions between the machines' types and those of `kafka-protocol`.
 
 use crate::machine::error::ErrorCode;
+use crate::machine::group::TopicErrors;
 use crate::machine::metadata::ApiError;
 use kafka_protocol::messages::{BrokerId, GroupId, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -53,4 +54,12 @@ pub(super) fn bare(code: ErrorCode) -> ApiError {
         other => other.name(),
     };
     ApiError::new(code, message)
+}
+
+/// What a group's coordinator says of each partition, in its order.
+pub(super) fn partition_results<'a>(
+    topics: impl Iterator<Item = &'a TopicErrors>,
+) -> impl Iterator<Item = Result<(), ErrorCode>> {
+    let codes = topics.flat_map(|topic| topic.partitions.iter().map(|(_, code)| *code));
+    codes.map(|code| if code.is_error() { Err(code) } else { Ok(()) })
 }

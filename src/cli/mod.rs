@@ -1,11 +1,16 @@
 //! The command line. One file or folder per subcommand; cli.md's promises to scripts are kept here.
 
 mod bench;
+mod check;
 mod client;
 mod completions;
 mod consume;
+mod doctor;
+mod dump;
 mod failure;
 mod group;
+#[cfg(test)]
+mod options_doc;
 mod output;
 mod produce;
 mod record_json;
@@ -45,6 +50,12 @@ enum Command {
     Group(group::GroupArgs),
     /// Measure a broker under load
     Bench(bench::BenchArgs),
+    /// Check, and repair, a stopped broker's data
+    Check(check::CheckArgs),
+    /// Show what is in a file of a data folder
+    Dump(dump::DumpArgs),
+    /// Check whether this host suits a broker
+    Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
 }
@@ -94,6 +105,9 @@ pub fn run() -> ExitCode {
         Command::Consume(args) => consume::run(&args),
         Command::Group(args) => group::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Check(args) => check::run(&args),
+        Command::Dump(args) => dump::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     match result {

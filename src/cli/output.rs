@@ -1,8 +1,10 @@
 //! What goes to standard output: tables for people, JSON for programs. Everything else goes to stderr.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -16,6 +18,16 @@ pub fn print_json(value: &Value) -> Result<(), Failure> {
 pub fn print_line(line: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::of_stdout(&error))
+}
+
+/// Whether nobody can read our standard output any more (`ringlog consume t | head` after `head` has ended).
+/// A write would say so too, but a consumer at the end of its log has nothing to write.
+pub fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    // Errors and hang-ups are reported whatever is asked for, and nothing else is.
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+    poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|found| found.intersects(gone))
 }
 
 /// A table with a header, columns as wide as their widest cell, numbers to the right.

@@ -20,6 +20,7 @@ pub fn run(args: StartArgs) -> Result<(), Failure> {
         args.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let settings =
         config::load(args.config.as_deref(), &overrides).map_err(|e| Failure::failed(e.to_string()))?;
+    stop_on_panic();
     // Before any thread starts, so that each inherits the mask and a signal waits for us.
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|e| Failure::failed(format!("cannot handle signals: {e}")))?;
@@ -61,4 +62,12 @@ fn start_logging(args: &StartArgs) -> Result<(), Failure> {
         LogFormat::Json => builder.json().init(),
     }
     Ok(())
+}
+
+/// A violated invariant stops the process, whichever thread finds it: going on could break a promise.
+fn stop_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("ringlog: fatal: a bug: {panic}");
+        std::process::exit(101);
+    }));
 }

@@ -104,7 +104,7 @@ pub fn position(text: &str) -> Result<Position, String> {
             let ms = duration_ms(ago).map_err(|_| wrong())?;
             return i64::try_from(ms).map(Position::Ago).map_err(|_| wrong());
         }
-        let ms = time.parse().ok().filter(|ms: &i64| *ms >= 0).or_else(|| utc_ms(time));
+        let ms = digits(time).or_else(|| utc_ms(time));
         return ms.map(Position::Time).ok_or_else(wrong);
     }
     match text {
@@ -181,7 +181,7 @@ pub fn address(text: &str) -> Result<String, String> {
     let wrong = || format!("`{text}` is not HOST:PORT (IPv6 hosts in brackets: [::1]:9092)");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let bracketed = host.starts_with('[') && host.ends_with(']') && host.len() > 2;
-    if host.is_empty() || (host.contains(':') && !bracketed) || port.parse::<u16>().is_err() {
+    if host.is_empty() || (host.contains([':', '[', ']']) && !bracketed) || port.parse::<u16>().is_err() {
         return Err(wrong());
     }
     Ok(text.to_owned())

@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 const DIR: &str = "metadata";
 const SNAPSHOT: &str = "metadata/snapshot";
-const SNAPSHOT_MAGIC: &[u8; 8] = b"RLMDSNAP";
+/// The first bytes of a snapshot.
+pub const SNAPSHOT_MAGIC: &[u8; 8] = b"RLMDSNAP";
 /// Bytes of log after which a snapshot is taken.
 const SNAPSHOT_AFTER_BYTES: u64 = 8 << 20;
 
@@ -164,6 +165,14 @@ fn log_files(disk: &dyn Disk) -> io::Result<Vec<(u64, String)>> {
     Ok(entries.iter().filter_map(|e| Some((sequence(&e.name)?, format!("{DIR}/{}", e.name)))).collect())
 }
 
+/// The batch in a snapshot's file; none where the file is damaged.
+#[must_use]
+pub fn snapshot_body(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.get(12..).filter(|body| {
+        bytes.starts_with(SNAPSHOT_MAGIC) && bytes[8..12] == crc32fast::hash(body).to_le_bytes()
+    })
+}
+
 /// Reads the log and changes nothing: a start that is refused later on leaves it as it was.
 ///
 /// # Errors
@@ -172,10 +181,7 @@ pub fn read(disk: &dyn Disk) -> io::Result<Committed> {
     let mut image = Image::default();
     match read_file(disk, SNAPSHOT) {
         Ok(bytes) => {
-            let body = bytes.get(12..).filter(|body| {
-                bytes.starts_with(SNAPSHOT_MAGIC) && bytes[8..12] == crc32fast::hash(body).to_le_bytes()
-            });
-            let body = body.ok_or_else(|| damaged(SNAPSHOT, "the metadata snapshot is damaged"))?;
+            let body = snapshot_body(&bytes).ok_or_else(|| damaged(SNAPSHOT, "the metadata snapshot is damaged"))?;
             image.apply_batch(&Batch::decode(body).map_err(|e| damaged(SNAPSHOT, &e.to_string()))?);
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}

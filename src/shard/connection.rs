@@ -8,6 +8,7 @@ use crate::clock::monotonic_ms;
 use crate::machine::budget::{Class, Reservation};
 use crate::machine::connection::{CloseReason, Connection, Limits, RequestId};
 use crate::shard::Shard;
+use crate::shard::memory::Held;
 use crate::shard::records::RecordHandle;
 use bytes::{Buf, Bytes};
 use glommio::io::PollableFd;
@@ -36,8 +37,8 @@ pub enum OrderKey {
 pub enum Response {
     /// One piece.
     Bytes(Bytes),
-    /// Several, records among them.
-    Parts(Vec<Part<RecordHandle>>),
+    /// Several, records among them, and the memory that they hold.
+    Parts(Vec<Part<RecordHandle>>, Option<Held>),
 }
 
 /// A request that waits for its turn.
@@ -84,7 +85,7 @@ impl Conn {
     pub fn complete(&self, id: RequestId, response: Response) {
         let bytes = match &response {
             Response::Bytes(bytes) => bytes.len(),
-            Response::Parts(parts) => parts.iter().map(part_len).sum(),
+            Response::Parts(parts, _) => parts.iter().map(part_len).sum(),
         };
         self.machine.borrow_mut().complete(id, response, bytes);
         self.wake_writer();
@@ -237,6 +238,8 @@ async fn read_scratch(shard: &Rc<Shard>, conn: &Rc<Conn>) -> Option<Unread> {
     match outcome {
         Ok((rest, stop)) => {
             shard.pump();
+            // A client that always has more to say does not keep the others from being heard.
+            glommio::yield_if_needed().await;
             after_stop(shard, conn, rest, stop).await
         }
         Err(Some(reason)) => {
@@ -319,9 +322,9 @@ async fn fill(shard: &Rc<Shard>, conn: &Rc<Conn>, unread: Unread) -> Option<Unre
     if let Ok(Scan::Need(need)) = scan
         && need > buffer.len()
     {
-        // Only the length was known when the buffer was made.
-        buffer.resize(need, 0);
-        return Some(Unread::Partial { buffer, filled, reservation });
+        // Only the beginning was known when the buffer was made: the rest is charged before there is room for it.
+        shard.release(reservation);
+        return Box::pin(after_stop(shard, conn, Bytes::from(buffer), Stop::Need(need))).await;
     }
     conn.room().await;
     let bytes = Bytes::from(buffer);
@@ -392,8 +395,14 @@ fn part_bytes(part: &Part<RecordHandle>) -> &[u8] {
     }
 }
 
+/// A piece on its way to the socket. The last one of a response gives its memory back.
+struct Outgoing {
+    part: Part<RecordHandle>,
+    _held: Option<Held>,
+}
+
 async fn write_loop(shard: Rc<Shard>, conn: Rc<Conn>) {
-    let mut out: VecDeque<Part<RecordHandle>> = VecDeque::new();
+    let mut out: VecDeque<Outgoing> = VecDeque::new();
     let mut sent_of_front = 0;
     loop {
         gather(&conn, &mut out);
@@ -441,22 +450,28 @@ async fn write_loop(shard: Rc<Shard>, conn: Rc<Conn>) {
 }
 
 /// Takes the responses whose turn it is.
-fn gather(conn: &Conn, out: &mut VecDeque<Part<RecordHandle>>) {
+fn gather(conn: &Conn, out: &mut VecDeque<Outgoing>) {
     let mut machine = conn.machine.borrow_mut();
     while out.len() < WRITE_SLICES_MAX {
         let Some(response) = machine.pop_ready(monotonic_ms()) else { break };
         match response {
-            Response::Bytes(bytes) => out.push_back(Part::Bytes(bytes)),
-            Response::Parts(parts) => out.extend(parts.into_iter().filter(|part| part_len(part) > 0)),
+            Response::Bytes(bytes) => out.push_back(Outgoing { part: Part::Bytes(bytes), _held: None }),
+            Response::Parts(parts, held) => {
+                let full = parts.into_iter().filter(|part| part_len(part) > 0);
+                out.extend(full.map(|part| Outgoing { part, _held: None }));
+                if let Some(last) = out.back_mut() {
+                    last._held = held;
+                }
+            }
         }
     }
 }
 
-fn write_some(conn: &Conn, out: &VecDeque<Part<RecordHandle>>, skip: usize) -> std::io::Result<usize> {
+fn write_some(conn: &Conn, out: &VecDeque<Outgoing>, skip: usize) -> std::io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
     let mut count = 0;
-    for (slot, part) in slices.iter_mut().zip(out) {
-        let bytes = part_bytes(part);
+    for (slot, outgoing) in slices.iter_mut().zip(out) {
+        let bytes = part_bytes(&outgoing.part);
         *slot = IoSlice::new(if count == 0 { &bytes[skip..] } else { bytes });
         count += 1;
     }
@@ -467,9 +482,9 @@ fn write_some(conn: &Conn, out: &VecDeque<Part<RecordHandle>>, skip: usize) -> s
 }
 
 /// Drops what was sent and returns how much of the new front was.
-fn drop_sent(out: &mut VecDeque<Part<RecordHandle>>, mut sent: usize) -> usize {
+fn drop_sent(out: &mut VecDeque<Outgoing>, mut sent: usize) -> usize {
     while let Some(front) = out.front() {
-        let len = part_len(front);
+        let len = part_len(&front.part);
         if sent < len {
             return sent;
         }

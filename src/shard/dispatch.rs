@@ -26,7 +26,11 @@ impl Shard {
 
     /// Reserves memory for a frame, or puts the connection in line for it.
     pub fn reserve(&self, conn: &Rc<Conn>, class: Class, bytes: usize) -> Option<Reservation> {
-        self.budget.borrow_mut().try_reserve(class, conn.id, bytes)
+        let reserved = self.budget.borrow_mut().try_reserve(class, conn.id, bytes);
+        if reserved.is_none() {
+            self.counters.budget_waits.increment();
+        }
+        reserved
     }
 
     /// Gives memory back, and to those whose turn has come.
@@ -148,13 +152,18 @@ impl Shard {
             client_host: format!("/{}", conn.peer.ip()),
             connection: conn.id,
         };
-        let exclusive = table::find(head.api_key).is_some_and(|api| api.order == Order::Metadata);
+        let api = table::find(head.api_key).expect("only what is in the table is started");
+        let (exclusive, served) = (api.order == Order::Metadata, api.serves(head.api_version));
         if !exclusive {
             self.settle(conn, id);
         }
         let (shard, conn) = (Rc::clone(self), Rc::clone(conn));
         glommio::spawn_local(async move {
-            let answer = handlers::handle(Rc::clone(&shard), context, kind, body).await;
+            let answer = if kind == Kind::ApiVersions && !served {
+                handlers::unsupported_api_versions(context.correlation_id)
+            } else {
+                handlers::handle(Rc::clone(&shard), context, kind, body).await
+            };
             shard.release(reservation);
             if exclusive {
                 shard.settle(&conn, id);

@@ -10,6 +10,7 @@ use crate::machine::fetch_session::{
 };
 use crate::shard::Shard;
 use crate::shard::connection::{Conn, Response};
+use crate::shard::memory::Held;
 use crate::shard::partitions::{Partition, Place};
 use crate::shard::records::RecordHandle;
 use crate::shard::watch::{Signal, Watcher};
@@ -201,7 +202,7 @@ impl Shard {
             Ok(plan) => plan,
             Err(error) => return fetch.answer_error(error),
         };
-        let found = self.read_until_enough(&fetch, &plan).await;
+        let (found, held) = self.read_until_enough(&fetch, &plan).await;
         let results: Vec<PartitionResult> = found.iter().map(Found::for_session).collect();
         let (shards, me) = (self.node.shards, home);
         let candidates: Vec<i32> =
@@ -222,29 +223,63 @@ impl Shard {
         }
         let bytes: usize = found.iter().map(|f| f.bytes).sum();
         self.counters.fetch_bytes.add(bytes as u64);
-        fetch.answer(finish.session_id, topics, found, &finish.include);
+        fetch.answer(finish.session_id, topics, found, held, &finish.include);
     }
 
     /// Reads the plan's partitions, again and again as records come in, until there are enough bytes, an error,
     /// or no time left.
-    async fn read_until_enough(self: &Rc<Self>, fetch: &Fetch, plan: &Plan<TopicKey>) -> Vec<Found> {
+    /// Comes with the memory that they hold.
+    async fn read_until_enough(
+        self: &Rc<Self>,
+        fetch: &Fetch,
+        plan: &Plan<TopicKey>,
+    ) -> (Vec<Found>, Option<Held>) {
         let deadline = monotonic_ms() + fetch.max_wait_ms;
         loop {
-            let (parts, mut found) = self.locate(plan);
-            let found_now = self.read_all(&parts, fetch.max_bytes).await;
-            found.extend(found_now);
-            found.sort_by_key(|f| f.place);
+            let (parts, found) = self.read_plan(plan, fetch.max_bytes).await;
             let bytes: usize = found.iter().map(|f| f.bytes).sum();
             let told = found.iter().any(|f| f.error.is_error() || f.diverging.is_some());
             let left = deadline.saturating_sub(monotonic_ms());
             if bytes >= fetch.min_bytes || told || left == 0 || parts.is_empty() || fetch.conn.is_closed() {
-                return found;
+                return self.with_memory(fetch, plan, found, bytes).await;
             }
             self.wait_for_more(&parts, &found, left).await;
-            if fetch.conn.is_closed() {
-                return found;
+        }
+    }
+
+    /// Charges what was found to the budget. Where that is spent, what was found is let go, and read again when
+    /// there is room.
+    async fn with_memory(
+        self: &Rc<Self>,
+        fetch: &Fetch,
+        plan: &Plan<TopicKey>,
+        found: Vec<Found>,
+        bytes: usize,
+    ) -> (Vec<Found>, Option<Held>) {
+        if bytes == 0 {
+            return (found, None);
+        }
+        match self.response_memory(bytes) {
+            Ok(held) => (found, Some(held)),
+            Err(told) => {
+                drop(found);
+                let held = self.awaited_memory(told).await;
+                let (_, found) = self.read_plan(plan, fetch.max_bytes.min(bytes)).await;
+                (found, Some(held))
             }
         }
+    }
+
+    /// Reads all of a plan's partitions once.
+    async fn read_plan(
+        self: &Rc<Self>,
+        plan: &Plan<TopicKey>,
+        max_bytes: usize,
+    ) -> (Vec<ReadPart>, Vec<Found>) {
+        let (parts, mut found) = self.locate(plan);
+        found.extend(self.read_all(&parts, max_bytes).await);
+        found.sort_by_key(|f| f.place);
+        (parts, found)
     }
 
     /// The plan's partitions by key; those that do not exist are answered at once.
@@ -474,10 +509,17 @@ impl Fetch {
 
     fn answer_error(&self, error: ErrorCode) {
         let writer = FetchResponseWriter::<RecordHandle>::new(self.version, self.head(error, NO_SESSION), 0);
-        self.conn.complete(self.id, Response::Parts(writer.finish(&[]).into_parts()));
+        self.conn.complete(self.id, Response::Parts(writer.finish(&[]).into_parts(), None));
     }
 
-    fn answer(&self, session_id: i32, topics: Vec<(TopicKey, i32)>, found: Vec<Found>, include: &[bool]) {
+    fn answer(
+        &self,
+        session_id: i32,
+        topics: Vec<(TopicKey, i32)>,
+        found: Vec<Found>,
+        held: Option<Held>,
+        include: &[bool],
+    ) {
         // The response groups partitions by topic; within a topic they keep the plan's order.
         let mut order: Vec<TopicKey> = Vec::new();
         let mut by_topic: std::collections::HashMap<TopicKey, Vec<PartitionData<RecordHandle>>> =
@@ -498,7 +540,7 @@ impl Fetch {
             writer.topic(topic.as_ref(), partitions.len());
             partitions.into_iter().for_each(|data| writer.partition(data));
         }
-        self.conn.complete(self.id, Response::Parts(writer.finish(&[]).into_parts()));
+        self.conn.complete(self.id, Response::Parts(writer.finish(&[]).into_parts(), held));
     }
 
     fn data(&self, index: i32, found: Found) -> PartitionData<RecordHandle> {

@@ -8,6 +8,7 @@
 //! | `connection` | one client connection: frames in, responses out, in order |
 //! | `dispatch` | a frame becomes a request that takes effect in its turn |
 //! | `produce`, `fetch`, `watch`, `answers` | what is done to and asked of partitions, here or on their shard |
+//! | `memory` | memory that responses hold |
 //! | `partitions` | the shard's partitions, kept in step with the metadata image |
 //! | `groups` | the group coordinators of this shard's `__consumer_offsets` partitions |
 //! | `upkeep` | what time brings: ticks, retention, idle connections |
@@ -23,6 +24,7 @@ mod fetch;
 mod groups;
 pub mod handlers;
 pub mod mailbox;
+mod memory;
 mod message;
 mod partitions;
 mod produce;
@@ -33,7 +35,7 @@ mod watch;
 pub mod watchdog;
 
 use crate::control::ControlMessage;
-use crate::machine::budget::{Budget, Limits};
+use crate::machine::budget::{Budget, Limits, Reservation};
 use crate::machine::config::BrokerConfig;
 use crate::machine::error::ErrorCode;
 use crate::machine::fetch_session::FetchSessions;
@@ -77,6 +79,7 @@ pub struct Shard {
     config: RefCell<Rc<BrokerConfig>>,
     partitions: RefCell<Partitions>,
     budget: RefCell<Budget<u64>>,
+    memory_waits: ById<oneshot::Sender<Reservation>>,
     connections: ById<Rc<Conn>>,
     scratch: RefCell<Vec<u8>>,
     sessions: RefCell<FetchSessions<TopicKey>>,
@@ -147,6 +150,7 @@ pub async fn run(start: ShardStart) {
         config: RefCell::new(Rc::new(config)),
         partitions: RefCell::default(),
         budget: RefCell::new(Budget::new(limits)),
+        memory_waits: RefCell::default(),
         connections: RefCell::default(),
         scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
         sessions: RefCell::new(FetchSessions::new(slots)),
@@ -344,13 +348,5 @@ impl Shard {
         }
         self.count_connections();
         self.release_connection(conn.peer.ip());
-    }
-
-    fn release_or_grant(&self, grant: crate::machine::budget::Grant<u64>) {
-        let conn = self.connections.borrow().get(&grant.waiter).cloned();
-        match conn.filter(|conn| !conn.is_closed()) {
-            Some(conn) => conn.grant(grant.reservation),
-            None => self.release(grant.reservation),
-        }
     }
 }

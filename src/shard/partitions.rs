@@ -101,6 +101,11 @@ impl Partitions {
         self.by_ix.get(&ix).cloned()
     }
 
+    /// How many partitions this shard has.
+    pub fn count(&self) -> usize {
+        self.by_ix.len()
+    }
+
     /// All of this shard's partitions.
     pub fn all(&self) -> Vec<Rc<Partition>> {
         self.by_ix.values().cloned().collect()

@@ -520,12 +520,10 @@ fn share(records: &[u8], shared: Option<&Bytes>) -> Bytes {
     shared.map_or_else(|| Bytes::copy_from_slice(records), |all| all.slice_ref(records))
 }
 
+/// Also for names that no topic can have: Metadata says that they are illegal, Produce does not look.
 fn unknown_topic(topic: &TopicRef<'_>) -> ErrorCode {
     match topic {
         TopicRef::Id(_) => ErrorCode::UNKNOWN_TOPIC_ID,
-        TopicRef::Name(name) if crate::machine::metadata::check_topic_name(name).is_err() => {
-            ErrorCode::INVALID_TOPIC_EXCEPTION
-        }
         TopicRef::Name(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
     }
 }

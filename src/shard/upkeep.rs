@@ -87,6 +87,8 @@ impl Shard {
         counters.tail_memory_bytes.set(store.memory() as u64);
         counters.wal_used_bytes.set(store.wal().used_bytes());
         counters.interruptions_useful.set_total(self.pulse.useful_interruptions());
+        counters.partitions.set(self.partitions.borrow().count() as u64);
+        counters.major_faults.set_total(major_faults().unwrap_or(0));
         counters.fetch_sessions_evicted.set_total(self.sessions.borrow().evictions());
     }
 
@@ -169,6 +171,13 @@ impl Shard {
             glommio::timer::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// Major page faults of this thread so far: the twelfth field of its `stat`, the tenth after the name.
+fn major_faults() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").ok()?;
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_whitespace().nth(9)?.parse().ok()
 }
 
 /// Where the log starts after deleting by time (segments whose newest record is older than `before`) and by size

@@ -105,7 +105,6 @@ macro_rules! shard_counters {
 shard_counters! {
     connections: Gauge = "Client connections open.",
     connections_accepted: Counter = "Client connections accepted.",
-    connections_refused: Counter = "Client connections closed at once because a connection limit was reached.",
     malformed_frames: Counter = "Client connections closed because of a frame that is no valid request.",
     requests: Counter = "Requests of clients, of every kind.",
     requests_forwarded: Counter = "Requests, or parts of one, sent to another shard.",
@@ -118,7 +117,6 @@ shard_counters! {
     fetch_sessions_evicted: Counter = "Incremental fetch sessions evicted to make room for others.",
     budget_produce_bytes: Gauge = "Memory held for produce requests.",
     budget_responses_bytes: Gauge = "Memory held for responses.",
-    budget_peers_bytes: Gauge = "Memory held for frames of other brokers.",
     budget_requests_bytes: Gauge = "Memory held for other requests.",
     budget_waits: Counter = "Times that a connection waited for memory.",
     partitions: Gauge = "Partitions owned.",
@@ -126,7 +124,6 @@ shard_counters! {
     wal_bytes: Counter = "Bytes written to the write-ahead log.",
     wal_used_bytes: Gauge = "Bytes of the write-ahead log that no checkpoint covers.",
     tail_memory_bytes: Gauge = "Memory held by tail chunks.",
-    segment_bytes: Counter = "Bytes written to segments.",
     interruptions_useful: Counter = "Interruptions by the watchdog that found the executor asleep with work to do.",
     major_faults: Counter = "Major page faults of the thread; each stopped all of its partitions.",
 }

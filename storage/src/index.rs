@@ -285,6 +285,14 @@ impl SegmentIndex {
         if index.is_consistent() { Ok(index) } else { Err(IndexError::Content) }
     }
 
+    /// Its entries in order: where a batch starts, and the greatest timestamp of all batches before it (-1: none).
+    pub fn entries(&self) -> impl Iterator<Item = (Place, i64)> + '_ {
+        self.entries.iter().map(|entry| {
+            let place = Place { offset: self.offset_of(entry), position: u64::from(entry.position) };
+            (place, entry.max_timestamp_before)
+        })
+    }
+
     /// Asserts what always holds; for tests and simulation.
     pub fn assert_invariants(&self) {
         assert!(self.is_consistent(), "{self:?}");

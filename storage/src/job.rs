@@ -4,6 +4,7 @@ use crate::batch::{HEADER_BYTES, peek};
 use crate::chunk::AlignedBuffer;
 use crate::disk::{BLOCK, Disk, File, Open, is_full, make_dirs_durably, parent, remove_tree, replace_file};
 use crate::index::SegmentIndex;
+use crate::mutant::{self, Mutant};
 pub(crate) use crate::partition::Piece;
 use crate::wal::writer::FileRequest;
 use hashbrown::HashMap;
@@ -233,6 +234,11 @@ pub(crate) fn remove_partition(disk: &dyn Disk, dir: &str) -> io::Result<()> {
     disk.sync_dir(parent(topic)).map_err(fatal)
 }
 
+/// The use id made of a random number: the number.
+pub(crate) fn use_id(random: u64) -> u64 {
+    if mutant::on(Mutant::SameUseId) { 7 } else { random }
+}
+
 /// Makes and heads a WAL file. The zeros and the head are synced before the file is used: a use begins with a
 /// durable use id.
 pub(crate) fn prepare_wal(disk: &dyn Disk, path: &str, request: &FileRequest) -> io::Result<()> {
@@ -256,7 +262,9 @@ pub(crate) fn prepare_wal(disk: &dyn Disk, path: &str, request: &FileRequest) ->
     let mut block = AlignedBuffer::zeroed(BLOCK);
     block.copy_from_slice(&request.usage.encode());
     file.write_at(0, &block)?;
-    file.sync()?;
+    if !mutant::on(Mutant::UnsyncedHead) {
+        file.sync()?;
+    }
     if request.fresh {
         disk.sync_dir(parent(path))?;
     }
@@ -270,7 +278,9 @@ pub(crate) fn seal(disk: &dyn Disk, files: &Files, path: &str, bytes: u64) -> io
         return Err(io::Error::other(format!("{path} is shorter than the {bytes} bytes written to it")));
     }
     file.set_len(bytes)?;
-    file.sync().map_err(fatal)?;
+    if !mutant::on(Mutant::UnsyncedSeal) {
+        file.sync().map_err(fatal)?;
+    }
     files.forget(path);
     Ok(())
 }

@@ -23,7 +23,8 @@ pub const STRAY: &str = "stray";
 pub const WAL: &str = "wal";
 /// Folder of all checkpoints.
 pub const CHECKPOINT: &str = "checkpoint";
-const CURRENT: &str = "wal/CURRENT";
+/// The file that says which WAL generation is current.
+pub const CURRENT: &str = "wal/CURRENT";
 
 /// Folder of a shard's WAL files.
 #[must_use]

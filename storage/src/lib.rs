@@ -14,11 +14,17 @@ pub mod epochs;
 pub mod index;
 pub mod job;
 pub mod layout;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 mod partition;
 pub mod producer;
 pub mod reader;
 pub mod recovery;
+pub mod salvage;
 pub mod store;
+pub mod survey;
 pub mod wal;
 
 use uuid::Uuid;

@@ -68,6 +68,8 @@ struct Segment {
     file: Arc<dyn File>,
     direct: bool,
     index: SegmentIndex,
+    /// Bytes of the file that were looked at for the index, which ends with the last whole batch of them.
+    indexed: u64,
     shared: Option<Shared>,
 }
 
@@ -105,7 +107,7 @@ impl Segments {
         });
         drop(opened);
         let segment = match known {
-            Some(segment) if segment.index.log_bytes() >= read.bytes && segment.direct != read.sealed => {
+            Some(segment) if segment.indexed >= read.bytes && segment.direct != read.sealed => {
                 return Ok(segment);
             }
             known => Arc::new(Segment::open(disk, read, known.as_deref())?),
@@ -170,8 +172,7 @@ impl Segments {
     ) -> io::Result<Option<Found>> {
         let segment = self.get(disk, read)?;
         let mut at = segment.index.time_floor(timestamp).position;
-        while at < read.bytes {
-            let info = segment.header(at)?;
+        while let Some(info) = segment.whole(at, read.bytes)? {
             if info.base_offset >= limit {
                 return Ok(None);
             }
@@ -214,7 +215,14 @@ impl Segment {
         let file = disk.open(&read.log, how)?;
         let shared = if read.sealed { Some(file.share(read.bytes)?) } else { None };
         let index = SegmentIndex::new(read.base);
-        let mut segment = Segment { path: read.log.clone(), file, direct: !read.sealed, index, shared };
+        let mut segment = Segment {
+            path: read.log.clone(),
+            file,
+            direct: !read.sealed,
+            index,
+            indexed: read.bytes,
+            shared,
+        };
         let stored = read.sealed.then(|| crate::disk::read_file(disk, &read.idx).ok()).flatten();
         let stored = stored.and_then(|bytes| SegmentIndex::decode(&bytes, read.base, read.bytes).ok());
         segment.index = match (stored, known) {
@@ -229,18 +237,23 @@ impl Segment {
     /// Indexes what lies between the index's end and `bytes`, by reading the headers.
     fn extend_index(&mut self, bytes: u64) -> io::Result<()> {
         let mut at = self.index.log_bytes();
-        while at < bytes {
-            let info = self.header(at)?;
+        while let Some(info) = self.whole(at, bytes)? {
             let size = info.size as u64;
-            if at + size > bytes {
-                // The written part of an open segment may end inside a batch.
-                break;
-            }
             let (first, last) = (info.base_offset, info.last_offset());
             self.index.append(first, last, at, info.max_timestamp, info.size, SCAN_INTERVAL_BYTES);
             at += size;
         }
         Ok(())
+    }
+
+    /// The header of the batch at `at`, if all of the batch lies below `bytes`: the written part of an open
+    /// segment may end inside one.
+    fn whole(&self, at: u64, bytes: u64) -> io::Result<Option<BatchInfo>> {
+        if at + HEADER_BYTES as u64 > bytes {
+            return Ok(None);
+        }
+        let info = self.header(at)?;
+        Ok(Some(info).filter(|info| at + info.size as u64 <= bytes))
     }
 
     fn header(&self, at: u64) -> io::Result<BatchInfo> {
@@ -290,8 +303,7 @@ impl Segment {
         if jump.position > end && jump.offset <= limit {
             (end, end_offset) = (jump.position, jump.offset);
         }
-        while end < bytes {
-            let next = self.header(end)?;
+        while let Some(next) = self.whole(end, bytes)? {
             let size = next.size as u64;
             if next.last_offset() >= limit || end + size - start > max_bytes as u64 {
                 break;
@@ -304,8 +316,7 @@ impl Segment {
     /// Position and header of the batch that holds `offset`, or of the first one above it.
     fn find(&self, bytes: u64, offset: i64) -> io::Result<(u64, BatchInfo)> {
         let mut at = self.index.floor(offset).position;
-        while at < bytes {
-            let info = self.header(at)?;
+        while let Some(info) = self.whole(at, bytes)? {
             if info.last_offset() >= offset {
                 return Ok((at, info));
             }

@@ -9,8 +9,9 @@ mod replay;
 use crate::checkpoint::{Bad, Checkpoint, Entry, Kind, PartitionState};
 use crate::chunk::AlignedBuffer;
 use crate::disk::{BLOCK, Disk, Open, make_dirs_durably, read_file, remove_tree, replace_file};
-use crate::job::prepare_wal;
+use crate::job::{prepare_wal, use_id};
 use crate::layout::{self, Current};
+use crate::mutant::{self, Mutant};
 use crate::store::StoreState;
 use crate::wal::Lsn;
 use crate::wal::format::{COMMIT_HEAD, FileUse, Frames};
@@ -67,6 +68,8 @@ pub struct Plan<'a> {
     pub shard_of: &'a dyn Fn(&PartitionKey) -> u32,
     /// Whether the metadata know a topic. Data of unknown ones are set aside.
     pub knows: &'a dyn Fn(Uuid) -> bool,
+    /// Whether the metadata know any topic: the folder cannot be a fresh one then.
+    pub expects_data: bool,
     /// Random numbers, for use ids.
     pub random: &'a mut dyn FnMut() -> u64,
     /// Bytes of each shard's first WAL file.
@@ -108,6 +111,10 @@ pub fn recover(disk: &dyn Disk, plan: &mut Plan<'_>) -> Result<Recovered, Error>
     }
     disk.sync_dir("")?;
     let current = layout::read_current(disk)?;
+    if current.is_none() && plan.expects_data {
+        let what = "it is missing, but the folder holds topics: restore it, nothing was changed".to_owned();
+        return Err(Error::Damaged { path: layout::CURRENT.to_owned(), position: None, what });
+    }
     let mut report = Report::default();
     let mut partitions = BTreeMap::new();
     for shard in 0..current.map_or(0, |c| c.shards) {
@@ -116,7 +123,11 @@ pub fn recover(disk: &dyn Disk, plan: &mut Plan<'_>) -> Result<Recovered, Error>
     }
     partitions.retain(|key, _| (plan.knows)(key.topic));
     report.partitions = partitions.len();
-    let generation = current.map_or(1, |c| c.generation + 1);
+    let same = mutant::on(Mutant::SameGeneration);
+    let generation = current.map_or(1, |c| c.generation + u64::from(!same));
+    if mutant::on(Mutant::OldGenerationRemovedEarly) {
+        remove_other_generations(disk, generation)?;
+    }
     let shards = begin_generation(disk, plan, generation, partitions)?;
     layout::write_current(disk, Current { generation, shards: plan.shards })?;
     remove_other_generations(disk, generation)?;
@@ -189,12 +200,12 @@ fn describe(damage: &Damage, files: &[(String, FileUse)], generation: u64, shard
 
 /// What a shard's checkpoints say together.
 #[derive(Default)]
-struct Checkpoints {
-    states: BTreeMap<PartitionKey, PartitionState>,
+pub(crate) struct Checkpoints {
+    pub(crate) states: BTreeMap<PartitionKey, PartitionState>,
     /// Deleted partitions, with the frame that says so.
-    deleted: BTreeMap<PartitionKey, Lsn>,
-    covered: Lsn,
-    durable: Lsn,
+    pub(crate) deleted: BTreeMap<PartitionKey, Lsn>,
+    pub(crate) covered: Lsn,
+    pub(crate) durable: Lsn,
 }
 
 impl Checkpoints {
@@ -220,7 +231,7 @@ impl Checkpoints {
 }
 
 /// Reads the newest base and what follows it. Files before it may be left, in part, from before a crash.
-fn read_checkpoints(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Checkpoints, Error> {
+pub(crate) fn read_checkpoints(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Checkpoints, Error> {
     let dir = layout::checkpoint_dir(generation, shard);
     let mut all = Checkpoints::default();
     let mut last = None;
@@ -256,7 +267,7 @@ fn read_checkpoints(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Chec
 
 /// The shard's WAL files in the order of their use. A file without a valid head is not in use yet, unless it holds
 /// commits that no checkpoint covers: then the head is damaged.
-fn read_wal_heads(
+pub(crate) fn read_wal_heads(
     disk: &dyn Disk,
     generation: u64,
     shard: u32,
@@ -287,7 +298,7 @@ fn read_wal_heads(
     Ok(files)
 }
 
-fn read_direct(disk: &dyn Disk, path: &str) -> io::Result<AlignedBuffer> {
+pub(crate) fn read_direct(disk: &dyn Disk, path: &str) -> io::Result<AlignedBuffer> {
     let file = disk.open(path, Open::ReadDirect)?;
     let len = usize::try_from(disk::block_floor(file.size()?)).map_err(io::Error::other)?;
     let mut buffer = AlignedBuffer::zeroed(len.max(BLOCK));
@@ -326,7 +337,9 @@ fn begin_generation(
     partitions: BTreeMap<PartitionKey, PartitionState>,
 ) -> Result<Vec<StoreState>, Error> {
     // What a crash in an earlier recovery left of the same generation was never current.
-    remove_tree(disk, &format!("{}/{generation}", layout::WAL))?;
+    if !mutant::on(Mutant::SameGeneration) {
+        remove_tree(disk, &format!("{}/{generation}", layout::WAL))?;
+    }
     remove_tree(disk, &format!("{}/{generation}", layout::CHECKPOINT))?;
     let mut dealt: Vec<Vec<PartitionState>> = (0..plan.shards).map(|_| Vec::new()).collect();
     for (key, mut state) in partitions {
@@ -337,7 +350,7 @@ fn begin_generation(
     for (shard, partitions) in (0..plan.shards).zip(dealt) {
         let usage = FileUse {
             generation,
-            use_id: (plan.random)(),
+            use_id: use_id((plan.random)()),
             sequence: 1,
             file_bytes: plan.first_file_bytes,
             first_lsn: 1,
@@ -370,4 +383,32 @@ fn remove_other_generations(disk: &dyn Disk, current: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+
+    fn recover_in(dir: &std::path::Path, expects_data: bool) -> Result<Recovered, Error> {
+        let mut plan = Plan {
+            shards: 2,
+            shard_of: &|_| 0,
+            knows: &|_| true,
+            expects_data,
+            random: &mut || 7,
+            first_file_bytes: 1 << 20,
+        };
+        recover(&RealDisk::new(dir), &mut plan)
+    }
+
+    #[test]
+    fn a_folder_that_lost_its_generation_is_not_taken_for_a_fresh_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(recover_in(dir.path(), false).unwrap().generation, 1, "a fresh folder");
+        std::fs::remove_file(dir.path().join(layout::CURRENT)).unwrap();
+        let error = recover_in(dir.path(), true).err().expect("refused");
+        assert!(matches!(&error, Error::Damaged { path, .. } if path == layout::CURRENT), "{error}");
+        assert!(dir.path().join("wal/1/0/00000000.wal").exists(), "nothing was changed");
+    }
 }

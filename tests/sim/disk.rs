@@ -63,7 +63,6 @@ struct State {
     crash_in: Option<u64>,
     crashed: bool,
     full: bool,
-    full_errors: u64,
     operations: u64,
     segment_writes: Vec<SegmentWrite>,
     trace: Trace,
@@ -143,7 +142,6 @@ impl State {
     /// Whether an operation that takes room fails now.
     fn needs_room(&mut self, percent: u64) -> io::Result<()> {
         if self.full && self.rng.percent(percent) {
-            self.full_errors += 1;
             return Err(no_room());
         }
         Ok(())
@@ -241,7 +239,6 @@ impl SimDisk {
             crash_in: None,
             crashed: false,
             full: false,
-            full_errors: 0,
             operations: 0,
             segment_writes: Vec::new(),
             trace: Trace::default(),
@@ -274,11 +271,6 @@ impl SimDisk {
     /// Whether there is no room.
     pub fn set_full(&self, full: bool) {
         self.state().full = full;
-    }
-
-    /// How often something failed for want of room.
-    pub fn full_errors(&self) -> u64 {
-        self.state().full_errors
     }
 
     /// Hash of everything that was ever done.
@@ -317,13 +309,15 @@ impl SimDisk {
         Ok(())
     }
 
-    /// Flips a bit of what is durable.
+    /// Flips a bit of a file.
     pub fn flip(&self, path: &str, byte: u64, bit: u8) {
         let mut state = self.state();
         let node = state.find(path).expect("the file to damage");
         let file = state.file(node);
         file.now[byte as usize] ^= 1 << bit;
-        file.durable[byte as usize] ^= 1 << bit;
+        if let Some(durable) = file.durable.get_mut(byte as usize) {
+            *durable ^= 1 << bit;
+        }
     }
 
     /// The bytes of a file as a reader sees them; `None` where there is none.

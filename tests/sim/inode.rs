@@ -6,6 +6,16 @@ use std::collections::BTreeMap;
 /// What a disk writes as one: a crash leaves each piece old or new.
 pub const PIECE: usize = 512;
 
+/// Cuts or extends with zeros. `Vec::resize` goes byte by byte in a build without optimisation.
+fn set_len(bytes: &mut Vec<u8>, len: usize) {
+    if len <= bytes.len() {
+        return bytes.truncate(len);
+    }
+    let mut longer = vec![0; len];
+    longer[..bytes.len()].copy_from_slice(bytes);
+    *bytes = longer;
+}
+
 /// A file or a folder.
 pub enum Node {
     File(File),
@@ -60,7 +70,7 @@ impl File {
         assert!(!self.is_shared, "a mapped file is never written");
         let at = position as usize;
         if self.now.len() < at + bytes.len() {
-            self.now.resize(at + bytes.len(), 0);
+            set_len(&mut self.now, at + bytes.len());
         }
         self.now[at..at + bytes.len()].copy_from_slice(bytes);
         self.allocated = self.allocated.max(self.now.len() as u64);
@@ -71,13 +81,13 @@ impl File {
     pub fn set_len(&mut self, len: usize) {
         assert!(!self.is_shared, "a mapped file is never cut");
         self.was_cut |= len < self.now.len();
-        self.now.resize(len, 0);
+        set_len(&mut self.now, len);
         self.allocated = self.allocated.min((len as u64).next_multiple_of(4096));
         self.note_length();
     }
 
     pub fn sync(&mut self) {
-        self.durable.resize(self.now.len(), 0);
+        set_len(&mut self.durable, self.now.len());
         if self.was_cut {
             self.durable.copy_from_slice(&self.now);
         } else {
@@ -93,6 +103,8 @@ impl File {
 
     /// Pieces of a direct write reach the disk, each if `reaches` says so.
     pub fn land(&mut self, position: u64, bytes: &[u8], mut reaches: impl FnMut() -> bool) {
+        let end = position as usize + bytes.len();
+        assert!(end <= self.durable.len(), "a commit lies within its file, whose zeros are synced");
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
             if reaches() {
                 let at = position as usize + i * PIECE;
@@ -111,19 +123,20 @@ impl File {
         lengths.append(&mut self.lengths);
         let mut kept = std::mem::take(&mut self.durable);
         for write in self.writes.drain(..) {
+            let end = write.position + write.bytes.len();
+            if kept.len() < end {
+                set_len(&mut kept, end);
+            }
             for (i, piece) in write.bytes.chunks(PIECE).enumerate() {
                 if rng.percent(percent) {
                     let at = write.position + i * PIECE;
-                    if kept.len() < at + piece.len() {
-                        kept.resize(at + piece.len(), 0);
-                    }
                     kept[at..at + piece.len()].copy_from_slice(piece);
                 }
             }
         }
         let last = lengths.len() - 1;
         let chosen = if rng.percent(percent) { last } else { rng.index(lengths.len()) };
-        kept.resize(lengths[chosen], 0);
+        set_len(&mut kept, lengths[chosen]);
         self.was_cut = false;
         self.allocated = (kept.len() as u64).next_multiple_of(4096);
         self.durable = kept;

@@ -5,6 +5,7 @@
 
 mod counts;
 mod damage;
+mod damage_tests;
 mod disk;
 mod inode;
 mod model;
@@ -20,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use world::World;
 
 /// Seeds of a run without `RINGLOG_SIM_SEEDS`.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 200;
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))

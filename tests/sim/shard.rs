@@ -6,12 +6,13 @@ use crate::disk::SimDisk;
 use crate::model::{Deletion, Model};
 use crate::rng::Rng;
 use ringlog_storage::PartitionKey;
+use ringlog_storage::disk::BLOCK;
 use ringlog_storage::job::{Files, Job, JobId, Output, run};
 use ringlog_storage::reader::Segments;
 use ringlog_storage::store::{ColdRead, Event, LogSettings, PartitionIx, ReadPlan, Store};
 use ringlog_storage::wal::Lsn;
 use ringlog_storage::wal::writer::CommitBuffer;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use uuid::Uuid;
 
@@ -70,6 +71,11 @@ pub struct Shard {
     keys: BTreeMap<PartitionIx, PartitionKey>,
     /// File and position after the last commit submitted.
     pub wal_end: Option<(u32, u64)>,
+    /// The highest durable LSN that a commit states.
+    stated: Lsn,
+    /// WAL files that were written to, and how often one was used again.
+    used: BTreeSet<u32>,
+    pub recycled: u64,
     pub late: Vec<LateRead>,
 }
 
@@ -102,6 +108,9 @@ impl Shard {
             parts: BTreeMap::new(),
             keys: BTreeMap::new(),
             wal_end: None,
+            stated: 0,
+            used: BTreeSet::new(),
+            recycled: 0,
             late: Vec::new(),
         }
     }
@@ -129,7 +138,11 @@ impl Shard {
             let bytes = &submission.buffer.0;
             let frames = u64::from(u32::from_le_bytes(bytes[60..64].try_into().expect("four bytes")));
             assert_eq!(number(bytes, 40), self.next_lsn, "commits leave in LSN order");
-            assert!(number(bytes, 48) <= self.durable, "a commit states more than is durable");
+            self.stated = number(bytes, 48);
+            assert!(self.stated <= self.durable, "a commit states more than is durable");
+            if submission.position == BLOCK as u64 && !self.used.insert(submission.file) {
+                self.recycled += 1;
+            }
             self.next_lsn += frames;
             let last_lsn = self.next_lsn - 1;
             let written = self.disk.submit(&path, submission.position, bytes);
@@ -261,7 +274,8 @@ impl Shard {
             }
             ReadPlan::Tail(read) => {
                 counts.note("tail reads");
-                let bytes: Vec<u8> = read.slices.iter().flat_map(|s| s.as_bytes().iter().copied()).collect();
+                let mut bytes = Vec::with_capacity(read.bytes);
+                read.slices.iter().for_each(|slice| bytes.extend_from_slice(slice.as_bytes()));
                 assert_eq!(bytes.len(), read.bytes, "a read is as long as it says");
                 assert!(read.bytes > 0, "a read from the tail gives something");
                 Ok(Some(partition.check_read(offset, limit, max_bytes, &bytes, read.end_offset)))
@@ -324,8 +338,10 @@ impl Shard {
         }
         self.store.check();
         let wal = self.store.wal();
-        assert!(wal.is_idle() && !wal.is_stalled() && wal.backlog_bytes() == 0, "the WAL is at rest");
+        assert!(!wal.is_stalled(), "the WAL goes on");
+        assert!(wal.is_idle() && wal.backlog_bytes() == 0, "the WAL is at rest");
         assert_eq!(wal.durable() + 1, wal.next_lsn(), "everything is durable");
+        assert_eq!(self.stated, self.durable, "an idle log states how far it is durable");
         assert!(!self.store.is_full() && !self.store.is_dirty() && !self.store.is_checkpointing());
         for (key, ix) in &self.parts {
             assert_eq!(self.store.durable_offset(*ix), model.get(key).end(), "{key}: everything is durable");

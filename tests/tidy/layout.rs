@@ -24,16 +24,20 @@ const ROOT: &[&str] = &[
 /// What may lie in `src/`.
 const SRC: &[&str] = &[
     "api",
+    "broker.rs",
     "cli",
     "clock.rs",
     "config.rs",
     "control",
+    "host.rs",
     "lib.rs",
     "limits.rs",
     "machine",
     "main.rs",
+    "node.rs",
     "shard",
     "telemetry",
+    "version_file.rs",
 ];
 /// What may lie in `tests/`.
 const TESTS: &[&str] =

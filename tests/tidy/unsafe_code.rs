@@ -11,6 +11,7 @@ const MAY: &[(&str, &str)] = &[
         "the tail chunk: one owner appends beyond the published length, others read below it",
     ),
     ("storage/src/disk/", "O_DIRECT needs aligned memory, mapping and preallocation need system calls"),
+    ("src/host.rs", "limits, file systems and io_uring are asked about by system calls"),
     ("src/shard/watchdog.rs", "interrupts a shard's thread with a signal (tgkill)"),
 ];
 

@@ -49,6 +49,11 @@ impl Connection {
         if version < ours.min.max(low) { Err(unsupported()) } else { Ok(version) }
     }
 
+    /// The bare socket, for those who make and read frames themselves.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends a request and waits for its answer. `cap` bounds the version.
     pub fn call<R: Request>(&mut self, request: &R, cap: i16, timeout_ms: u64) -> Result<R::Response> {
         let version = self.send(request, cap, timeout_ms)?;

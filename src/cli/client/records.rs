@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn a_cut_batch_at_the_end_is_left_for_the_next_fetch() {
         let record = Record { value: Some(Bytes::from_static(b"v")), ..Record::default() };
-        let one = encode(&[record.clone()], Codec::None, ProducerTag::NONE).unwrap();
+        let one = encode(std::slice::from_ref(&record), Codec::None, ProducerTag::NONE).unwrap();
         let two = rebased(&one, 1);
         let answer = Bytes::from([&one[..], &two[..two.len() - 1]].concat());
         let decoded = decode(&answer, 0).unwrap();

@@ -13,6 +13,7 @@ use super::client::membership::Member;
 use super::client::offsets::Offsets;
 use super::client::{Client, TopicPartition};
 use super::failure::Failure;
+use super::output::reader_is_gone;
 use super::stop::Stop;
 use super::topic::partitions_of;
 use super::units::{self, Position};
@@ -215,7 +216,8 @@ fn read_round(client: &mut Client, progress: &mut Progress, printer: &mut Printe
             *next = fetched.next_offset.max(*next);
         }
     }
-    printer.flush()
+    printer.flush()?;
+    if reader_is_gone() { Err(Failure::StdoutClosed) } else { Ok(()) }
 }
 
 /// Writes records to standard output and counts them.

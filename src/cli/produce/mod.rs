@@ -77,7 +77,7 @@ enum InputFormat {
 
 /// Who must have a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Acks {
+pub(in crate::cli) enum Acks {
     /// All replicas in sync
     #[value(alias = "-1")]
     All,
@@ -90,7 +90,8 @@ enum Acks {
 }
 
 impl Acks {
-    fn code(self) -> i16 {
+    /// As Produce has it.
+    pub(in crate::cli) fn code(self) -> i16 {
         match self {
             Acks::All => -1,
             Acks::One => 1,

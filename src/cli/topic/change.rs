@@ -89,8 +89,8 @@ fn create_one(client: &mut Client, topic: &str, args: &CreateArgs) -> Result<Val
     });
     let wanted = CreatableTopic::default()
         .with_name(topic_name(topic))
-        .with_num_partitions(args.partitions)
-        .with_replication_factor(args.replication_factor)
+        .with_num_partitions(args.partitions.unwrap_or(-1))
+        .with_replication_factor(args.replication_factor.unwrap_or(-1))
         .with_configs(configs.collect());
     let request = CreateTopicsRequest::default()
         .with_topics(vec![wanted])

@@ -42,13 +42,11 @@ struct CreateArgs {
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
     /// Number of partitions [default: the broker's num.partitions]
-    #[arg(long, value_name = "N", default_value_t = -1, hide_default_value = true,
-        value_parser = clap::value_parser!(i32).range(1..))]
-    partitions: i32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
     /// Number of replicas of each partition [default: the broker's default.replication.factor]
-    #[arg(long, value_name = "N", default_value_t = -1, hide_default_value = true,
-        value_parser = clap::value_parser!(i16).range(1..))]
-    replication_factor: i16,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    replication_factor: Option<i16>,
     /// Setting of the topics, under Kafka's name; repeatable
     #[arg(long = "config", value_name = "NAME=VALUE", value_parser = units::name_value)]
     configs: Vec<(String, String)>,

@@ -3,6 +3,7 @@
 
 use super::option::{Check, Kind, OptionDef, Unit};
 use super::topic_options::{CLEANUP_POLICIES, COMPRESSION_TYPES, DURABILITIES, TIMESTAMP_TYPES};
+use crate::limits::MESSAGE_BYTES_MAX;
 use Kind::{Boolean, Double, Int, List, Long, String};
 use Unit::{Bytes, Hours, Milliseconds, Minutes};
 
@@ -139,7 +140,7 @@ pub const BROKER_OPTIONS: &[OptionDef] = &[
         .unit(Milliseconds)
         .at_least(0)
         .dynamic(),
-    new("message.max.bytes", Int, "1048588", "Default of max.message.bytes.").unit(Bytes).at_least(0).dynamic(),
+    new("message.max.bytes", Int, "1048588", "Default of max.message.bytes.").unit(Bytes).between(0, MESSAGE_BYTES_MAX).dynamic(),
     new("ringlog.durability", String, "commit", "Default of the topic option of this name.")
         .one_of(DURABILITIES)
         .dynamic(),

@@ -127,6 +127,10 @@ impl OptionDef {
         self
     }
 
+    pub(super) const fn between(self, min: i64, max: i64) -> Self {
+        Self { check: Check::Between(min, max), ..self }
+    }
+
     pub(super) const fn at_least(self, min: i64) -> Self {
         self.check(Check::AtLeast(min))
     }

@@ -1,6 +1,7 @@
 //! The topic options: Kafka 4's, under Kafka's names and with Kafka's defaults, and Ringlog's own.
 
 use super::option::{Check, Kind, OptionDef, Unit};
+use crate::limits::MESSAGE_BYTES_MAX;
 use Kind::{Boolean, Double, Int, List, Long, String};
 use Unit::{Bytes, Milliseconds};
 
@@ -132,7 +133,7 @@ pub const TOPIC_OPTIONS: &[OptionDef] = &[
         "Largest record batch that the topic accepts, after compression and with its header.",
     )
     .unit(Bytes)
-    .at_least(0)
+    .between(0, MESSAGE_BYTES_MAX)
     .synonym("message.max.bytes"),
     new(
         "message.timestamp.after.max.ms",

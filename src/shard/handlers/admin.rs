@@ -2,15 +2,14 @@
 
 use super::{Call, HandlerError};
 use crate::api::{
-    alter_configs, create_partitions, create_topics, delete_topics, describe_configs,
+    Outcomes, alter_configs, create_partitions, create_topics, delete_topics, describe_configs,
     incremental_alter_configs, list_config_resources,
 };
-use crate::machine::error::ErrorCode;
-use crate::machine::metadata::{ApiError, Command, ConfigResource, Reply};
+use crate::machine::metadata::{Command, ConfigResource, Reply};
 use bytes::Bytes;
 
-pub(super) async fn create_topics(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn create_topics(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let created = call.shard.propose(create_topics::plan(&request)).await.map(|reply| match reply {
         Reply::Created(created) => created,
         _ => unreachable!("CreateTopics is answered by what was created"),
@@ -19,8 +18,8 @@ pub(super) async fn create_topics(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&create_topics::reply(call.version(), &request, created, call.view(&image)))
 }
 
-pub(super) async fn delete_topics(call: &Call) -> Result<Bytes, HandlerError> {
-    let (version, request) = (call.version(), call.decode()?);
+pub(super) async fn delete_topics(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let (version, request) = (call.version(), call.decode(body)?);
     let deleted = call.shard.propose(delete_topics::plan(version, &request)).await.map(|reply| match reply {
         Reply::Deleted(deleted) => deleted,
         _ => unreachable!("DeleteTopics is answered by what was deleted"),
@@ -28,8 +27,8 @@ pub(super) async fn delete_topics(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&delete_topics::reply(version, &request, deleted))
 }
 
-pub(super) async fn create_partitions(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn create_partitions(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let results = call.shard.propose(create_partitions::plan(&request)).await.map(|reply| match reply {
         Reply::Partitions(results) => results,
         _ => unreachable!("CreatePartitions is answered by topics"),
@@ -37,22 +36,22 @@ pub(super) async fn create_partitions(call: &Call) -> Result<Bytes, HandlerError
     call.encode(&create_partitions::reply(&request, results))
 }
 
-pub(super) fn describe_configs(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) fn describe_configs(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let image = call.shard.image();
     call.encode(&describe_configs::reply(call.version(), &request, call.view(&image)))
 }
 
-pub(super) async fn alter_configs(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn alter_configs(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let mut changes = alter_configs::plan(&request);
     let command = alter_configs::command(&request, &mut changes);
     let results = alter(call, command).await;
     call.encode(&alter_configs::reply(changes, results))
 }
 
-pub(super) async fn incremental_alter_configs(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn incremental_alter_configs(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let mut changes = incremental_alter_configs::plan(&request);
     let command = incremental_alter_configs::command(&request, &mut changes);
     let results = alter(call, command).await;
@@ -60,10 +59,7 @@ pub(super) async fn incremental_alter_configs(call: &Call) -> Result<Bytes, Hand
 }
 
 /// Each resource of the command with its result; none where everything was refused before.
-async fn alter(
-    call: &Call,
-    command: Option<Command>,
-) -> Result<Vec<(ConfigResource, Result<(), ApiError>)>, ErrorCode> {
+async fn alter(call: &Call, command: Option<Command>) -> Outcomes<ConfigResource, ()> {
     let Some(command) = command else { return Ok(Vec::new()) };
     match call.shard.propose(command).await? {
         Reply::Altered(results) => Ok(results),
@@ -71,8 +67,8 @@ async fn alter(
     }
 }
 
-pub(super) fn list_config_resources(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) fn list_config_resources(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let image = call.shard.image();
     call.encode(&list_config_resources::reply(call.version(), &request, call.view(&image)))
 }

@@ -13,7 +13,9 @@ use crate::machine::group::{ListReply, Reply, Request};
 use crate::machine::metadata::Command;
 use crate::shard::Shard;
 use bytes::Bytes;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 
 /// Asks the coordinator of one partition; none is that of a topic that does not exist yet.
 async fn coordinator(shard: &Rc<Shard>, partition: Option<i32>, request: Request) -> Reply {
@@ -38,25 +40,33 @@ pub(super) async fn ask_each<T, R>(
     answers: impl Fn(Reply) -> Vec<R>,
 ) -> Vec<R> {
     let parts = split(&call.shard.image(), items, group);
-    let tasks: Vec<_> = parts
-        .into_iter()
-        .map(Part::into_parts)
-        .map(|(partition, items, places)| (places, spawn(call, partition, request(items))))
-        .collect();
-    let mut replies = Vec::with_capacity(tasks.len());
-    for (places, task) in tasks {
-        replies.push((places, answers(task.await)));
+    let (mut places, mut asked) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
+    for (partition, items, place) in parts.into_iter().map(Part::into_parts) {
+        places.push(place);
+        asked.push(coordinator(&call.shard, partition, request(items)));
     }
-    join(replies)
+    let replies = all(asked).await.into_iter().map(answers);
+    join(places.into_iter().zip(replies))
 }
 
-fn spawn(call: &Call, partition: Option<i32>, request: Request) -> glommio::Task<Reply> {
-    let shard = Rc::clone(&call.shard);
-    glommio::spawn_local(async move { coordinator(&shard, partition, request).await })
+/// Waits for all of them. They start at once and in their order, in the task of the request and not in ones of their
+/// own: what comes later over the connection stays behind them.
+async fn all<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
+    let mut waiting: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        for (future, result) in waiting.iter_mut().filter(|(_, result)| result.is_none()) {
+            if let Poll::Ready(value) = future.as_mut().poll(context) {
+                *result = Some(value);
+            }
+        }
+        if waiting.iter().all(|(_, result)| result.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().map(|(_, result)| result.expect("all are done")).collect()
 }
 
-pub(super) async fn find_coordinator(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn find_coordinator(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let topic = find_coordinator::to_create(&request, call.view(&call.shard.image()));
     if let Some(topic) = topic {
         // If it fails, or somebody else was first, the image says what there is.
@@ -69,9 +79,9 @@ pub(super) async fn find_coordinator(call: &Call) -> Result<Bytes, HandlerError>
     call.encode(&find_coordinator::reply(call.version(), &request, call.view(&image)))
 }
 
-pub(super) async fn join_group(call: &Call) -> Result<Bytes, HandlerError> {
+pub(super) async fn join_group(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
     let client = Client { id: call.context.client_id.as_deref(), host: &call.context.client_host };
-    let request = join_group::plan(call.version(), &call.decode()?, client, call.shard.random_uuid());
+    let request = join_group::plan(call.version(), &call.decode(body)?, client, call.shard.random_uuid());
     let group = request.group.clone();
     let Reply::Join(reply) = ask(call, &group, Request::Join(request)).await else {
         unreachable!("a join is answered by a join")
@@ -79,8 +89,8 @@ pub(super) async fn join_group(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&join_group::reply(call.version(), &reply))
 }
 
-pub(super) async fn heartbeat(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = heartbeat::plan(&call.decode()?);
+pub(super) async fn heartbeat(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = heartbeat::plan(&call.decode(body)?);
     let group = request.group.clone();
     let Reply::Heartbeat(error) = ask(call, &group, Request::Heartbeat(request)).await else {
         unreachable!("a heartbeat is answered by a heartbeat")
@@ -88,8 +98,8 @@ pub(super) async fn heartbeat(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&heartbeat::reply(error))
 }
 
-pub(super) async fn leave_group(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = leave_group::plan(call.version(), &call.decode()?);
+pub(super) async fn leave_group(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = leave_group::plan(call.version(), &call.decode(body)?);
     let group = request.group.clone();
     let Reply::Leave(reply) = ask(call, &group, Request::Leave(request)).await else {
         unreachable!("a leave is answered by a leave")
@@ -97,8 +107,8 @@ pub(super) async fn leave_group(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&leave_group::reply(call.version(), &reply))
 }
 
-pub(super) async fn sync_group(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = match sync_group::plan(call.version(), &call.decode()?) {
+pub(super) async fn sync_group(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = match sync_group::plan(call.version(), &call.decode(body)?) {
         Ok(request) => request,
         Err(error) => return call.encode(&sync_group::refuse(error)),
     };
@@ -109,8 +119,8 @@ pub(super) async fn sync_group(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&sync_group::reply(call.version(), &reply))
 }
 
-pub(super) async fn describe_groups(call: &Call) -> Result<Bytes, HandlerError> {
-    let (version, request) = (call.version(), call.decode()?);
+pub(super) async fn describe_groups(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let (version, request) = (call.version(), call.decode(body)?);
     let described = ask_each(
         call,
         describe_groups::groups(&request),
@@ -125,21 +135,23 @@ pub(super) async fn describe_groups(call: &Call) -> Result<Bytes, HandlerError> 
     call.encode(&describe_groups::reply(version, &request, &described))
 }
 
-pub(super) async fn list_groups(call: &Call) -> Result<Bytes, HandlerError> {
-    let list = list_groups::plan(&call.decode()?);
+pub(super) async fn list_groups(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let list = list_groups::plan(&call.decode(body)?);
     let partitions = find_coordinator::offsets_partitions(&call.shard.image()).unwrap_or(0);
-    let tasks: Vec<_> =
-        (0..partitions).map(|partition| spawn(call, Some(partition), Request::List(list.clone()))).collect();
-    let mut lists: Vec<ListReply> = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        let Reply::List(list) = task.await else { unreachable!("a list is answered by a list") };
-        lists.push(list);
-    }
+    let ask = |partition| coordinator(&call.shard, Some(partition), Request::List(list.clone()));
+    let replies = all((0..partitions).map(ask).collect()).await;
+    let lists: Vec<ListReply> = replies
+        .into_iter()
+        .map(|reply| match reply {
+            Reply::List(list) => list,
+            _ => unreachable!("a list is answered by a list"),
+        })
+        .collect();
     call.encode(&list_groups::reply(call.version(), &lists))
 }
 
-pub(super) async fn delete_groups(call: &Call) -> Result<Bytes, HandlerError> {
-    let groups = delete_groups::groups(&call.decode()?);
+pub(super) async fn delete_groups(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let groups = delete_groups::groups(&call.decode(body)?);
     let deleted = ask_each(
         call,
         groups,
@@ -152,4 +164,30 @@ pub(super) async fn delete_groups(call: &Call) -> Result<Bytes, HandlerError> {
     );
     let deleted = deleted.await;
     call.encode(&delete_groups::reply(&deleted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn all_start_in_order_and_are_answered_in_order() {
+        let started = RefCell::new(Vec::new());
+        let one = |at: usize| {
+            let started = &started;
+            async move {
+                started.borrow_mut().push(at);
+                // The earlier ones are ready later.
+                for _ in 0..3 - at {
+                    futures_lite::future::yield_now().await;
+                }
+                at * 10
+            }
+        };
+        let answers = futures_lite::future::block_on(all((0..3).map(one).collect()));
+        assert_eq!(answers, [0, 10, 20]);
+        assert_eq!(*started.borrow(), [0, 1, 2]);
+        assert!(futures_lite::future::block_on(all(Vec::<std::future::Ready<()>>::new())).is_empty());
+    }
 }

@@ -5,14 +5,14 @@ use crate::api::{api_versions, describe_cluster, describe_topic_partitions, meta
 use crate::machine::metadata::{Command, Reply};
 use bytes::Bytes;
 
-pub(super) fn api_versions(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) fn api_versions(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let image = call.shard.image();
     call.encode(&api_versions::reply(call.version(), &request, call.view(&image)))
 }
 
-pub(super) async fn metadata(call: &Call) -> Result<Bytes, HandlerError> {
-    let (version, request) = (call.version(), call.decode()?);
+pub(super) async fn metadata(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let (version, request) = (call.version(), call.decode(body)?);
     let wanted = match metadata::plan(version, &request) {
         Ok(wanted) => wanted,
         Err(refused) => return call.encode(&refused),
@@ -20,27 +20,26 @@ pub(super) async fn metadata(call: &Call) -> Result<Bytes, HandlerError> {
     let image = call.shard.image();
     let topics = metadata::to_create(&wanted, &request, call.view(&image));
     if topics.is_empty() {
-        let answer = metadata::reply(version, &wanted, &request, &Vec::new(), call.view(&image));
+        let answer = metadata::reply(version, &wanted, &request, &Ok(Vec::new()), call.view(&image));
         return call.encode(&answer);
     }
-    // Where the command fails as a whole nothing was created, and the answer says unknown: the client asks again.
-    let created = match call.shard.propose(Command::CreateTopics { topics, validate_only: false }).await {
-        Ok(Reply::Created(created)) => created,
-        Ok(_) => unreachable!("CreateTopics is answered by what was created"),
-        Err(_) => Vec::new(),
-    };
+    let command = Command::CreateTopics { topics, validate_only: false };
+    let created = call.shard.propose(command).await.map(|reply| match reply {
+        Reply::Created(created) => created,
+        _ => unreachable!("CreateTopics is answered by what was created"),
+    });
     let image = call.shard.image();
     call.encode(&metadata::reply(version, &wanted, &request, &created, call.view(&image)))
 }
 
-pub(super) fn describe_cluster(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) fn describe_cluster(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let image = call.shard.image();
     call.encode(&describe_cluster::reply(call.version(), &request, call.view(&image)))
 }
 
-pub(super) fn describe_topic_partitions(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) fn describe_topic_partitions(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let image = call.shard.image();
     call.encode(&describe_topic_partitions::reply(&request, call.view(&image)))
 }

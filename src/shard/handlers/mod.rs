@@ -38,11 +38,10 @@ impl fmt::Display for HandlerError {
 
 impl std::error::Error for HandlerError {}
 
-/// A request on its way.
+/// A request on its way. Its body is not part of it: a group's member may wait for minutes, without the frame.
 struct Call {
     shard: Rc<Shard>,
     context: Context,
-    body: Bytes,
 }
 
 impl Call {
@@ -50,8 +49,8 @@ impl Call {
         self.context.api_version
     }
 
-    fn decode<T: Request>(&self) -> Result<T, HandlerError> {
-        guard::decode(self.version(), self.body.clone()).map_err(HandlerError::Malformed)
+    fn decode<T: Request>(&self, body: Bytes) -> Result<T, HandlerError> {
+        guard::decode(self.version(), body).map_err(HandlerError::Malformed)
     }
 
     fn encode<T: Encodable + HeaderVersion>(&self, answer: &T) -> Result<Bytes, HandlerError> {
@@ -78,37 +77,37 @@ pub async fn handle(
     kind: Kind,
     body: Bytes,
 ) -> Result<Bytes, HandlerError> {
-    let call = Call { shard, context, body };
+    let call = Call { shard, context };
     match kind {
         Kind::Produce | Kind::Fetch => unreachable!("the hot path has no handler"),
-        Kind::ApiVersions => metadata::api_versions(&call),
-        Kind::Metadata => metadata::metadata(&call).await,
-        Kind::DescribeCluster => metadata::describe_cluster(&call),
-        Kind::DescribeTopicPartitions => metadata::describe_topic_partitions(&call),
-        Kind::ListOffsets => partitions::list_offsets(&call).await,
-        Kind::DeleteRecords => partitions::delete_records(&call).await,
-        Kind::OffsetForLeaderEpoch => partitions::offset_for_leader_epoch(&call).await,
-        Kind::DescribeLogDirs => partitions::describe_log_dirs(&call).await,
-        Kind::DescribeProducers => partitions::describe_producers(&call).await,
-        Kind::FindCoordinator => groups::find_coordinator(&call).await,
-        Kind::JoinGroup => groups::join_group(&call).await,
-        Kind::Heartbeat => groups::heartbeat(&call).await,
-        Kind::LeaveGroup => groups::leave_group(&call).await,
-        Kind::SyncGroup => groups::sync_group(&call).await,
-        Kind::DescribeGroups => groups::describe_groups(&call).await,
-        Kind::ListGroups => groups::list_groups(&call).await,
-        Kind::DeleteGroups => groups::delete_groups(&call).await,
-        Kind::OffsetCommit => offsets::offset_commit(&call).await,
-        Kind::OffsetFetch => offsets::offset_fetch(&call).await,
-        Kind::OffsetDelete => offsets::offset_delete(&call).await,
-        Kind::InitProducerId => producers::init_producer_id(&call).await,
-        Kind::CreateTopics => admin::create_topics(&call).await,
-        Kind::DeleteTopics => admin::delete_topics(&call).await,
-        Kind::CreatePartitions => admin::create_partitions(&call).await,
-        Kind::DescribeConfigs => admin::describe_configs(&call),
-        Kind::AlterConfigs => admin::alter_configs(&call).await,
-        Kind::IncrementalAlterConfigs => admin::incremental_alter_configs(&call).await,
-        Kind::ListConfigResources => admin::list_config_resources(&call),
+        Kind::ApiVersions => metadata::api_versions(&call, body),
+        Kind::Metadata => metadata::metadata(&call, body).await,
+        Kind::DescribeCluster => metadata::describe_cluster(&call, body),
+        Kind::DescribeTopicPartitions => metadata::describe_topic_partitions(&call, body),
+        Kind::ListOffsets => partitions::list_offsets(&call, body).await,
+        Kind::DeleteRecords => partitions::delete_records(&call, body).await,
+        Kind::OffsetForLeaderEpoch => partitions::offset_for_leader_epoch(&call, body).await,
+        Kind::DescribeLogDirs => partitions::describe_log_dirs(&call, body).await,
+        Kind::DescribeProducers => partitions::describe_producers(&call, body).await,
+        Kind::FindCoordinator => groups::find_coordinator(&call, body).await,
+        Kind::JoinGroup => groups::join_group(&call, body).await,
+        Kind::Heartbeat => groups::heartbeat(&call, body).await,
+        Kind::LeaveGroup => groups::leave_group(&call, body).await,
+        Kind::SyncGroup => groups::sync_group(&call, body).await,
+        Kind::DescribeGroups => groups::describe_groups(&call, body).await,
+        Kind::ListGroups => groups::list_groups(&call, body).await,
+        Kind::DeleteGroups => groups::delete_groups(&call, body).await,
+        Kind::OffsetCommit => offsets::offset_commit(&call, body).await,
+        Kind::OffsetFetch => offsets::offset_fetch(&call, body).await,
+        Kind::OffsetDelete => offsets::offset_delete(&call, body).await,
+        Kind::InitProducerId => producers::init_producer_id(&call, body).await,
+        Kind::CreateTopics => admin::create_topics(&call, body).await,
+        Kind::DeleteTopics => admin::delete_topics(&call, body).await,
+        Kind::CreatePartitions => admin::create_partitions(&call, body).await,
+        Kind::DescribeConfigs => admin::describe_configs(&call, body),
+        Kind::AlterConfigs => admin::alter_configs(&call, body).await,
+        Kind::IncrementalAlterConfigs => admin::incremental_alter_configs(&call, body).await,
+        Kind::ListConfigResources => admin::list_config_resources(&call, body),
     }
 }
 

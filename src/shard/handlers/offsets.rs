@@ -6,8 +6,8 @@ use crate::api::{offset_commit, offset_delete, offset_fetch};
 use crate::machine::group::{Reply, Request};
 use bytes::Bytes;
 
-pub(super) async fn offset_commit(call: &Call) -> Result<Bytes, HandlerError> {
-    let (commit, plan) = offset_commit::plan(call.version(), &call.decode()?, &call.shard.image());
+pub(super) async fn offset_commit(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let (commit, plan) = offset_commit::plan(call.version(), &call.decode(body)?, &call.shard.image());
     let Some(commit) = commit else { return call.encode(&offset_commit::reply(plan, None)) };
     let group = commit.group.clone();
     let Reply::Commit(reply) = ask(call, &group, Request::Commit(commit)).await else {
@@ -16,8 +16,8 @@ pub(super) async fn offset_commit(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&offset_commit::reply(plan, Some(&reply)))
 }
 
-pub(super) async fn offset_fetch(call: &Call) -> Result<Bytes, HandlerError> {
-    let (version, request) = (call.version(), call.decode()?);
+pub(super) async fn offset_fetch(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let (version, request) = (call.version(), call.decode(body)?);
     let fetched = ask_each(
         call,
         offset_fetch::groups(version, &request),
@@ -32,8 +32,8 @@ pub(super) async fn offset_fetch(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&offset_fetch::reply(version, &request, &fetched))
 }
 
-pub(super) async fn offset_delete(call: &Call) -> Result<Bytes, HandlerError> {
-    let (delete, plan) = offset_delete::plan(&call.decode()?, &call.shard.image());
+pub(super) async fn offset_delete(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let (delete, plan) = offset_delete::plan(&call.decode(body)?, &call.shard.image());
     let Some(delete) = delete else { return call.encode(&offset_delete::reply(plan, None)) };
     let group = delete.group.clone();
     let Reply::OffsetDelete(reply) = ask(call, &group, Request::OffsetDelete(delete)).await else {

@@ -30,8 +30,8 @@ async fn ask<Q, A>(
     told.collect()
 }
 
-pub(super) async fn list_offsets(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn list_offsets(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let mut plan = list_offsets::plan(call.version(), &request, &call.shard.image());
     let question = |timestamp| Question::Offset { timestamp };
     let answers = ask(call, plan.take_questions(), question, |told| match told {
@@ -44,8 +44,8 @@ pub(super) async fn list_offsets(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&list_offsets::reply(call.version(), plan, answers))
 }
 
-pub(super) async fn delete_records(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn delete_records(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let mut plan = delete_records::plan(&request, call.view(&call.shard.image()));
     let question = |offset| Question::DeleteBefore { offset };
     let answers = ask(call, plan.take_questions(), question, |told| match told {
@@ -56,8 +56,8 @@ pub(super) async fn delete_records(call: &Call) -> Result<Bytes, HandlerError> {
     call.encode(&delete_records::reply(plan, answers))
 }
 
-pub(super) async fn offset_for_leader_epoch(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn offset_for_leader_epoch(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let mut plan = offset_for_leader_epoch::plan(&request, &call.shard.image());
     let question = |epoch| Question::EpochEnd { epoch };
     let answers = ask(call, plan.take_questions(), question, |told| match told {
@@ -68,8 +68,8 @@ pub(super) async fn offset_for_leader_epoch(call: &Call) -> Result<Bytes, Handle
     call.encode(&offset_for_leader_epoch::reply(plan, answers))
 }
 
-pub(super) async fn describe_log_dirs(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn describe_log_dirs(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let mut plan = describe_log_dirs::plan(&request, call.view(&call.shard.image()));
     let answers = ask(
         call,
@@ -89,8 +89,8 @@ pub(super) async fn describe_log_dirs(call: &Call) -> Result<Bytes, HandlerError
     call.encode(&describe_log_dirs::reply(call.version(), plan, answers, log_dir))
 }
 
-pub(super) async fn describe_producers(call: &Call) -> Result<Bytes, HandlerError> {
-    let request = call.decode()?;
+pub(super) async fn describe_producers(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let request = call.decode(body)?;
     let mut plan = describe_producers::plan(&request, &call.shard.image());
     let producer = |producer: ActiveProducer| describe_producers::Producer {
         id: producer.producer_id,

@@ -4,8 +4,8 @@ use super::{Call, HandlerError};
 use crate::api::init_producer_id;
 use bytes::Bytes;
 
-pub(super) async fn init_producer_id(call: &Call) -> Result<Bytes, HandlerError> {
-    let producer_id = match init_producer_id::plan(&call.decode()?) {
+pub(super) async fn init_producer_id(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
+    let producer_id = match init_producer_id::plan(&call.decode(body)?) {
         Ok(()) => call.shard.producer_id().await,
         Err(error) => Err(error),
     };

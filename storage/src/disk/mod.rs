@@ -6,6 +6,7 @@
 
 mod real;
 
+use crate::mutant::{self, Mutant};
 use std::io;
 use std::sync::Arc;
 
@@ -173,6 +174,9 @@ pub fn replace_file(disk: &dyn Disk, path: &str, bytes: &[u8]) -> io::Result<()>
     file.write_at(0, bytes)?;
     file.sync()?;
     disk.rename(&beside, path)?;
+    if mutant::on(Mutant::NoDirSync) {
+        return Ok(());
+    }
     disk.sync_dir(parent(path))
 }
 

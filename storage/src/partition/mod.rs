@@ -11,6 +11,7 @@ use crate::checkpoint::{PartitionState, SegmentState};
 use crate::disk::block_floor;
 use crate::epochs::Epochs;
 use crate::index::SegmentIndex;
+use crate::mutant::{self, Mutant};
 use crate::producer::Producers;
 use crate::wal::Lsn;
 use crate::wal::format::Frame;
@@ -179,10 +180,20 @@ impl PartitionLog {
     }
 
     /// Starts a new segment at the log's end. The old one is written out, cut, synced and sealed in its turn.
-    pub fn roll(&mut self) {
+    fn roll(&mut self) {
         assert!(self.active.bytes > 0, "an empty segment is not rolled");
         let next = OpenSegment::new(self.active.end);
         self.rolled.push_back(std::mem::replace(&mut self.active, next));
+    }
+
+    /// Starts a new segment without an append that would tell of it: a frame of its own does.
+    pub fn roll_now<B: CommitBuffer>(&mut self, wal: &mut WalWriter<B>) {
+        self.roll();
+        if mutant::on(Mutant::UnloggedRoll) {
+            return;
+        }
+        let lsn = wal.append(&self.key, &Frame::Roll { segment: self.active.base });
+        self.touch(lsn);
     }
 
     /// Appends a batch. Returns it and the bytes of memory newly taken.
@@ -203,7 +214,7 @@ impl PartitionLog {
             self.roll();
         }
         let position = self.active.bytes;
-        if std::mem::take(&mut self.active.wants_image) {
+        if std::mem::take(&mut self.active.wants_image) && !mutant::on(Mutant::NoBlockImage) {
             self.log_block_image(wal);
         }
         let frame = Frame::Append { segment: self.active.base, position, batch: (&header, body) };
@@ -220,6 +231,9 @@ impl PartitionLog {
             self.settings.index_interval_bytes,
         );
         active.bytes += size;
+        if mutant::on(Mutant::SegmentBeforeWal) {
+            active.durable = active.bytes;
+        }
         active.end = info.last_offset() + 1;
         active.max_timestamp = active.max_timestamp.max(info.max_timestamp);
         active.first_append_ms.get_or_insert(now_ms);
@@ -241,12 +255,18 @@ impl PartitionLog {
 
     /// The commit of an append that ends at `end` and at byte `position` of `segment` is durable.
     pub fn made_durable(&mut self, segment: i64, position: u64, end: i64) {
-        assert!(end >= self.durable_end, "durability moves forward");
-        self.durable_end = end;
+        if !mutant::on(Mutant::AcknowledgeAtAppend) {
+            assert!(end >= self.durable_end, "durability moves forward");
+        }
+        self.durable_end = end.max(self.durable_end);
         let mut open = self.rolled.iter_mut().chain([&mut self.active]);
         let segment = open.find(|s| s.base == segment).expect("not sealed before it was durable");
-        assert!(position >= segment.durable && position <= segment.bytes);
-        segment.durable = position;
+        if !mutant::on(Mutant::SegmentBeforeWal) {
+            assert!(position >= segment.durable && position <= segment.bytes);
+        }
+        if !mutant::on(Mutant::SegmentBeforeWal) {
+            segment.durable = position;
+        }
     }
 
     /// Moves the log start and drops the segments that lie wholly below it. Returns the frame's LSN, the base
@@ -273,7 +293,9 @@ impl PartitionLog {
         let mut gone = Vec::new();
         while let Some(segment) = self.sealed.pop_front_if(|s| s.end <= start) {
             gone.push(segment.base);
-            self.dropped.push(segment);
+            if !mutant::on(Mutant::DroppedForgotten) {
+                self.dropped.push(segment);
+            }
         }
         gone
     }

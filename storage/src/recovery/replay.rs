@@ -8,6 +8,7 @@ use crate::disk::{BLOCK, Disk, Open, block_ceil, block_floor};
 use crate::epochs::Epochs;
 use crate::job::{remove_if_there, remove_partition};
 use crate::layout;
+use crate::mutant::{self, Mutant};
 use crate::producer::Producers;
 use crate::wal::Lsn;
 use crate::wal::format::Frame;
@@ -63,13 +64,7 @@ impl Partition {
         let info = peek(batch).expect("a commit with a right checksum holds whole batches");
         assert_eq!(info.base_offset, self.state.end(), "{}: batches follow one another", self.state.key);
         if segment != self.active().base {
-            assert_eq!(segment, self.state.end(), "{}: a new segment starts at the end", self.state.key);
-            self.write(disk)?;
-            let rolled = self.active().base;
-            self.touched.insert(rolled);
-            let next = SegmentState { base: segment, end: segment, bytes: 0, max_timestamp: -1 };
-            self.state.segments.push(next);
-            self.unwritten = Unwritten::default();
+            self.roll(disk, segment)?;
         }
         assert_eq!(
             position,
@@ -82,6 +77,19 @@ impl Partition {
         self.unwritten.bytes.extend_from_slice(batch);
         self.note(&info, batch.len() as u64);
         if self.unwritten.bytes.len() >= WRITE_BYTES { self.write(disk) } else { Ok(()) }
+    }
+
+    /// A new segment begins.
+    fn roll(&mut self, disk: &dyn Disk, segment: i64) -> io::Result<()> {
+        assert_eq!(segment, self.state.end(), "{}: a new segment starts at the end", self.state.key);
+        assert!(self.active().bytes > 0, "{}: an empty segment is not rolled", self.state.key);
+        self.write(disk)?;
+        let rolled = self.active().base;
+        self.touched.insert(rolled);
+        let next = SegmentState { base: segment, end: segment, bytes: 0, max_timestamp: -1 };
+        self.state.segments.push(next);
+        self.unwritten = Unwritten::default();
+        Ok(())
     }
 
     fn note(&mut self, info: &BatchInfo, size: u64) {
@@ -143,7 +151,9 @@ impl Partition {
             if *base != active {
                 file.set_len(bytes)?;
             }
-            file.sync()?;
+            if !mutant::on(Mutant::UnsyncedReplay) {
+                file.sync()?;
+            }
         }
         if !self.touched.is_empty() {
             dirs.extend([
@@ -222,6 +232,7 @@ impl<'a> Replay<'a> {
                 partition.append(self.disk, segment, position, batch.0)?;
             }
             Frame::BlockImage { segment, position, bytes } => partition.block_image(segment, position, bytes),
+            Frame::Roll { segment } => partition.roll(self.disk, segment)?,
             Frame::LogStart { start } => partition.state.log_start = start.max(partition.state.log_start),
             Frame::Delete => {
                 self.partitions.remove(&key);

@@ -9,6 +9,7 @@ use crate::PartitionKey;
 use crate::checkpoint::{Checkpoint, Entry, Kind};
 use crate::job::Work;
 use crate::layout;
+use crate::mutant::{self, Mutant};
 use crate::partition::{CHUNK_BYTES_MIN, PartitionLog};
 use crate::wal::Lsn;
 use crate::wal::writer::CommitBuffer;
@@ -243,6 +244,14 @@ impl<B: CommitBuffer> Store<B> {
             topic_dirs.push(layout::TOPICS.to_owned());
         }
         partition_dirs.append(&mut topic_dirs);
+        if mutant::on(Mutant::NoSegmentDirSync) {
+            partition_dirs.clear();
+        }
+        if mutant::on(Mutant::CheckpointBeforeSync) {
+            let covered = self.coverable();
+            self.cycle.phase = Phase::Checkpoint { covered, out: false };
+            return;
+        }
         let jobs = files.len().div_ceil(SYNC_FILES_MAX);
         self.cycle.phase = Phase::Syncing { files_left: jobs, dirs: partition_dirs };
         for chunk in files.chunks(SYNC_FILES_MAX) {
@@ -291,6 +300,9 @@ impl<B: CommitBuffer> Store<B> {
         };
         let path = layout::checkpoint_file(checkpoint.generation, self.shard, self.cycle.sequence);
         let remove = if checkpoint.kind == Kind::Base { self.cycle.files.clone() } else { Vec::new() };
+        if mutant::on(Mutant::RecycleEarly) {
+            self.wal.recycle(covered);
+        }
         self.cycle.phase = Phase::Checkpoint { covered, out: true };
         self.start(Work::Checkpoint { path, bytes: checkpoint.encode(), remove }, Out::Cycle);
     }

@@ -19,8 +19,9 @@ mod read;
 use crate::PartitionKey;
 use crate::batch::{BatchInfo, Checked};
 use crate::checkpoint::PartitionState;
-use crate::job::{Job, JobId, Output, Work};
+use crate::job::{Job, JobId, Output, Work, use_id};
 use crate::layout;
+use crate::mutant::{self, Mutant};
 pub use crate::partition::{Appended, LogSettings, TailRead};
 use crate::partition::{FlushStep, PartitionLog};
 use crate::producer;
@@ -314,6 +315,10 @@ impl<B: CommitBuffer> Store<B> {
             end: log.active.end,
         });
         self.cycle.note_dirty(ix, log);
+        if mutant::on(Mutant::AcknowledgeAtAppend) {
+            log.durable_end = log.active.end;
+            self.events.push_back(Event::Durable(ix));
+        }
         if taken > 0 {
             self.memory += taken;
             self.make_evictable(ix);
@@ -324,7 +329,10 @@ impl<B: CommitBuffer> Store<B> {
     /// Starts a new segment, so that the old one can be deleted by retention. Nothing happens to an empty one.
     pub fn roll(&mut self, ix: PartitionIx) {
         if self.log(ix).active.bytes > 0 {
-            self.log_mut(ix).roll();
+            let log =
+                self.partitions[ix.0 as usize].as_mut().expect("the handle of a partition that is there");
+            log.roll_now(&mut self.wal);
+            self.cycle.note_dirty(ix, log);
             self.enqueue_flush(ix);
         }
     }
@@ -390,8 +398,14 @@ impl<B: CommitBuffer> Store<B> {
         if self.is_syncing() {
             return;
         }
-        let durable = self.wal.durable();
-        while let Some(Removal { partition, bases, .. }) = self.removals.pop_front_if(|r| r.lsn <= durable) {
+        let durable = if mutant::on(Mutant::RemoveEarly) { Lsn::MAX } else { self.wal.durable() };
+        let loading = &self.loading;
+        let due = |r: &mut Removal| r.lsn <= durable && !loading.contains(&r.partition);
+        let mut removals = Vec::new();
+        while let Some(removal) = self.removals.pop_front_if(due) {
+            removals.push(removal);
+        }
+        for Removal { partition, bases, .. } in removals {
             let Some(log) = self.partitions[partition.0 as usize].as_ref() else { continue };
             let files = |b: &i64| [layout::segment_file(&log.key, *b), layout::index_file(&log.key, *b)];
             let work = Work::Remove {
@@ -461,7 +475,7 @@ impl<B: CommitBuffer> Store<B> {
             return None;
         }
         let beyond_limit = self.checkpoint_waits_for_wal();
-        self.wal.wants_file(self.ids.next(), beyond_limit)
+        self.wal.wants_file(use_id(self.ids.next()), beyond_limit)
     }
 
     /// A job is done.

@@ -43,7 +43,8 @@ pub const COMMIT_HEAD: usize = size_of::<CommitHead>();
 pub const FRAME_HEAD: usize = size_of::<FrameHead>();
 
 const FILE_MAGIC: [u8; 8] = *b"RLWALFIL";
-const COMMIT_MAGIC: [u8; 8] = *b"RLCOMMIT";
+/// The first bytes of every commit.
+pub const COMMIT_MAGIC: [u8; 8] = *b"RLCOMMIT";
 const CRC_START: usize = 12;
 
 const _: () = assert!(COMMIT_HEAD == 64 && size_of::<FileHead>() == 64 && FRAME_HEAD == 28);
@@ -247,6 +248,7 @@ const KIND_APPEND: u16 = 1;
 const KIND_LOG_START: u16 = 2;
 const KIND_DELETE: u16 = 3;
 const KIND_BLOCK_IMAGE: u16 = 4;
+const KIND_ROLL: u16 = 5;
 
 /// What a frame says of its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,6 +278,11 @@ pub enum Frame<'a> {
         /// Its bytes, less than a block.
         bytes: &'a [u8],
     },
+    /// A new segment begins at the log's end, before anything is appended to it: the old one may be removed.
+    Roll {
+        /// Base offset of the new segment.
+        segment: i64,
+    },
 }
 
 impl Frame<'_> {
@@ -285,13 +292,14 @@ impl Frame<'_> {
             Frame::LogStart { .. } => KIND_LOG_START,
             Frame::Delete => KIND_DELETE,
             Frame::BlockImage { .. } => KIND_BLOCK_IMAGE,
+            Frame::Roll { .. } => KIND_ROLL,
         }
     }
 
     fn payload_len(&self) -> usize {
         match self {
             Frame::Append { batch, .. } => 16 + batch.0.len() + batch.1.len(),
-            Frame::LogStart { .. } => 8,
+            Frame::LogStart { .. } | Frame::Roll { .. } => 8,
             Frame::Delete => 0,
             Frame::BlockImage { bytes, .. } => 16 + bytes.len(),
         }
@@ -324,6 +332,7 @@ impl Frame<'_> {
                 second.copy_from_slice(batch.1);
             }
             Frame::LogStart { start } => out.copy_from_slice(&start.to_le_bytes()),
+            Frame::Roll { segment } => out.copy_from_slice(&segment.to_le_bytes()),
             Frame::Delete => {}
             Frame::BlockImage { segment, position, bytes } => {
                 out[..8].copy_from_slice(&segment.to_le_bytes());
@@ -370,6 +379,7 @@ impl<'a> Iterator for Frames<'a> {
                 batch: (payload.get(16..)?, &[]),
             },
             KIND_LOG_START => Frame::LogStart { start: number(0)?.cast_signed() },
+            KIND_ROLL => Frame::Roll { segment: number(0)?.cast_signed() },
             KIND_DELETE => Frame::Delete,
             KIND_BLOCK_IMAGE => Frame::BlockImage {
                 segment: number(0)?.cast_signed(),

@@ -13,6 +13,7 @@
 //! like a torn tail. At most the commits in flight, or a few milliseconds, are concerned.
 
 use crate::disk::BLOCK;
+use crate::mutant::{self, Mutant};
 use crate::wal::Lsn;
 use crate::wal::format::{CommitInfo, FileUse, open_commit, open_own_commit};
 
@@ -87,14 +88,19 @@ pub fn decide(mut found: Vec<Found>, covered: Lsn, known_durable: Lsn) -> Result
     let mut replay: Vec<Found> = Vec::new();
     let mut end = covered;
     let mut discarded = 0;
+    let mut after = None;
     for commit in found {
         let info = commit.info;
-        if info.frames == 0 || info.last_lsn() <= end {
+        if info.last_lsn() <= end {
+            after = Some(commit);
+            continue;
+        }
+        if info.frames == 0 {
             continue;
         }
         if info.first_lsn > end + 1 {
-            if end < durable {
-                return Err(Damage { first_missing: end + 1, durable, after: replay.last().copied() });
+            if end < durable && !mutant::on(Mutant::CutBelowDurable) {
+                return Err(Damage { first_missing: end + 1, durable, after });
             }
             discarded += 1;
             continue;
@@ -110,10 +116,11 @@ pub fn decide(mut found: Vec<Found>, covered: Lsn, known_durable: Lsn) -> Result
             info.first_lsn
         );
         end = info.last_lsn();
+        after = Some(commit);
         replay.push(commit);
     }
-    if end < durable {
-        return Err(Damage { first_missing: end + 1, durable, after: replay.last().copied() });
+    if end < durable && !mutant::on(Mutant::CutBelowDurable) {
+        return Err(Damage { first_missing: end + 1, durable, after });
     }
     Ok(Verdict { replay, end, discarded, durable })
 }

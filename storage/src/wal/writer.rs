@@ -11,6 +11,7 @@
 
 use crate::PartitionKey;
 use crate::disk::{BLOCK, block_ceil};
+use crate::mutant::{self, Mutant};
 use crate::wal::Lsn;
 use crate::wal::format::{COMMIT_HEAD, CommitInfo, FileUse, Frame, seal_commit};
 use std::collections::VecDeque;
@@ -41,8 +42,8 @@ pub const COMMIT_BYTES: usize = 1 << 20;
 const COMMIT_BYTES_MIN: usize = 16 << 10;
 /// Largest frame; the largest record batch must be smaller by a little.
 pub const FRAME_BYTES_MAX: usize = 36 << 20;
-/// Smallest allowed WAL file: the largest frame must fit.
-pub const FILE_BYTES_MIN: u64 = 1 << 20;
+/// Smallest allowed WAL file. A commit that does not fit gets a file of its size.
+pub const FILE_BYTES_MIN: u64 = 64 << 10;
 
 const _: () = assert!(COMMIT_BYTES.is_multiple_of(BLOCK) && COMMIT_BYTES_MIN.is_multiple_of(BLOCK));
 
@@ -264,7 +265,7 @@ impl<B: CommitBuffer> WalWriter<B> {
         let info = CommitInfo {
             position: self.position,
             first_lsn: filled.first_lsn,
-            durable_lsn: self.durable,
+            durable_lsn: if mutant::on(Mutant::NeverStatesDurable) { 0 } else { self.durable },
             body_len: u32::try_from(filled.len - COMMIT_HEAD).expect("commits are far below 4 GiB"),
             frames: filled.frames,
         };
@@ -316,10 +317,15 @@ impl<B: CommitBuffer> WalWriter<B> {
         assert!(!flight.done, "a commit completes once");
         flight.done = true;
         let before = self.durable;
+        if mutant::on(Mutant::DurableOutOfOrder) {
+            self.durable = flight.last_lsn.max(self.durable);
+        }
         while self.in_flight.front().is_some_and(|f| f.done) {
             let flight = self.in_flight.pop_front().expect("looked at just above");
-            assert!(flight.last_lsn >= self.durable, "commits are durable in LSN order");
-            self.durable = flight.last_lsn;
+            if !mutant::on(Mutant::DurableOutOfOrder) {
+                assert!(flight.last_lsn >= self.durable, "commits are durable in LSN order");
+            }
+            self.durable = flight.last_lsn.max(self.durable);
             self.backlog -= flight.bytes;
         }
         (self.durable > before).then_some(self.durable)
@@ -329,6 +335,8 @@ impl<B: CommitBuffer> WalWriter<B> {
     /// `beyond_limit`: room is needed even beyond what the files may take, because only by writing on can any be
     /// freed.
     pub fn wants_file(&mut self, use_id: u64, beyond_limit: bool) -> Option<FileRequest> {
+        // A file may become full, or its last commit complete, after the checkpoint that covers it.
+        self.free_covered();
         let largest = self.closed.iter().map(|f| f.len).max().unwrap_or(0) as u64;
         let need = (largest + BLOCK as u64).max(1);
         if self
@@ -390,6 +398,12 @@ impl<B: CommitBuffer> WalWriter<B> {
             "a checkpoint covers durable frames only"
         );
         self.covered = covered;
+        self.free_covered();
+    }
+
+    /// Frees full files that hold nothing beyond what is covered.
+    fn free_covered(&mut self) {
+        let covered = self.covered;
         for (at, file) in self.files.iter_mut().enumerate() {
             // A commit without frames has the LSN of its predecessor, so the LSN alone does not tell whether
             // the file is still being written.
