@@ -135,3 +135,72 @@ impl Drop for Watchdog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::{AsyncReadExt, AsyncWriteExt};
+    use glommio::net::TcpListener;
+    use glommio::{LocalExecutorBuilder, Placement};
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::sync::mpsc;
+
+    /// Far below what is sound: an event of this timer lies in nearly every first look at the rings.
+    const PREEMPT: Duration = Duration::from_micros(20);
+    /// A round trip takes some 20 us. One that takes this long was lost, not slow.
+    const LOST: Duration = Duration::from_secs(2);
+    const ROUND_TRIPS: u32 = 20_000;
+
+    /// Round trips over loopback with an echoing executor, until they are done or one is lost.
+    fn round_trips(pulse: &Arc<Pulse>) -> Result<(), u32> {
+        let (tell, told) = mpsc::channel();
+        let beats = Arc::clone(pulse);
+        let executor = LocalExecutorBuilder::new(Placement::Unbound)
+            .preempt_timer(PREEMPT)
+            .spawn(move || async move {
+                beats.register();
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                let mut stream = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let mut bytes = [0; 64];
+                while stream.read_exact(&mut bytes).await.is_ok() {
+                    beats.beat();
+                    if stream.write_all(&bytes).await.is_err() {
+                        break;
+                    }
+                }
+                beats.leave();
+            })
+            .unwrap();
+        let mut stream = TcpStream::connect(told.recv().unwrap()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(LOST)).unwrap();
+        for done in 0..ROUND_TRIPS {
+            stream.write_all(&[1; 64]).unwrap();
+            if stream.read_exact(&mut [0; 64]).is_err() {
+                // It sleeps for good: its thread ends with the process.
+                std::mem::forget(executor);
+                return Err(done);
+            }
+        }
+        drop(stream);
+        executor.join().unwrap();
+        Ok(())
+    }
+
+    #[test]
+    fn executors_that_lose_wake_ups_hang_without_the_watchdog_and_not_with_it() {
+        const TRIES: usize = 20;
+        let alone = (0..TRIES).find_map(|_| round_trips(&Arc::default()).err());
+        assert!(alone.is_some(), "glommio loses no wake-up any more: this file can go");
+        let pulse = Arc::new(Pulse::default());
+        let watchdog = Watchdog::start(vec![Arc::clone(&pulse)]).unwrap();
+        for _ in 0..3 {
+            assert_eq!(round_trips(&pulse), Ok(()), "a wake-up was lost for good");
+        }
+        drop(watchdog);
+        assert!(pulse.useful_interruptions() > 0);
+    }
+}

@@ -2,10 +2,18 @@
 //!
 //! | file | what it shows |
 //! |---|---|
+//! | `disk_full` | produce is refused, the rest goes on, room brings it back |
+//! | `fetch` | waiting, limits, sessions, times, cold reads |
+//! | `frames` | bad input: a clear answer, or one line and a closed connection |
 //! | `kill` | kill -9 under load: what was acknowledged is there |
+//! | `limits` | connections, idle time, request size, memory budgets |
 //! | `order` | one connection's order over shards and acks |
 //! | `startup` | what the broker refuses to start with, each in one line, and what it takes |
 
+mod disk_full;
+mod fetch;
+mod frames;
 mod kill;
+mod limits;
 mod order;
 mod startup;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// Longest wait for anything that must come. A test that needs it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The binary: `RINGLOG_BIN`, else the debug build of the workspace, which is made once.
 pub fn binary() -> &'static Path {

@@ -65,6 +65,14 @@ impl Client {
     pub fn connect(address: &str) -> Client {
         let stream = TcpStream::connect(address).expect("the broker takes connections");
         stream.set_nodelay(true).expect("a socket option");
+        Client::over(stream)
+    }
+
+    /// Over a socket that is connected already, to read in one thread what another one asks for.
+    ///
+    /// # Panics
+    /// When the socket is gone.
+    pub fn over(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         Client { stream, correlation_id: 0 }
     }
