@@ -244,7 +244,9 @@ fn read_checkpoints(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Chec
         })?;
         match checkpoint.kind {
             Kind::Base => last = Some(checkpoint.sequence),
-            Kind::Delta if last == Some(checkpoint.sequence.wrapping_sub(1)) => last = Some(checkpoint.sequence),
+            Kind::Delta if last == Some(checkpoint.sequence.wrapping_sub(1)) => {
+                last = Some(checkpoint.sequence)
+            }
             // Behind a hole only a base counts.
             Kind::Delta => last = None,
         }

@@ -28,7 +28,8 @@ const SETTINGS: StoreSettings = StoreSettings {
     checkpoint_bytes: 1 << 20,
     checkpoint_ms: 100,
 };
-const LOG: LogSettings = LogSettings { segment_bytes: 20_000, segment_ms: 1_000_000, index_interval_bytes: 500 };
+const LOG: LogSettings =
+    LogSettings { segment_bytes: 20_000, segment_ms: 1_000_000, index_interval_bytes: 500 };
 
 fn start(disk: &SimDisk) -> Result<Recovered, Error> {
     let mut random = Rng::new(5);
@@ -49,7 +50,8 @@ impl Folder {
         let mut recovered = start(&disk).expect("an empty disk");
         let store = Store::new(SETTINGS, recovered.shards.remove(0), 9);
         let mut shard = Shard::new(store, &disk, &mut rng);
-        let (mut model, mut counts, mut traffic) = (Model::default(), Counts::default(), Traffic::new(rng.fork()));
+        let (mut model, mut counts, mut traffic) =
+            (Model::default(), Counts::default(), Traffic::new(rng.fork()));
         let keys = [1, 2].map(|partition| PartitionKey { topic: Uuid::from_u128(1), partition });
         for key in keys {
             let ix = shard.open(key, LOG);

@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use world::World;
 
 /// Seeds of a run without `RINGLOG_SIM_SEEDS`.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
@@ -36,7 +36,9 @@ fn run_seed(seed: u64, counts: &mut Counts) {
     }));
     if let Err(panic) = outcome {
         eprintln!("seed {seed} failed. To repeat it:");
-        eprintln!("  RINGLOG_SIM_SEED={seed} RINGLOG_SIM_SEEDS=1 cargo test -p ringlog-tests --test sim seeds");
+        eprintln!(
+            "  RINGLOG_SIM_SEED={seed} RINGLOG_SIM_SEEDS=1 cargo test -p ringlog-tests --test sim seeds"
+        );
         resume_unwind(panic);
     }
 }

@@ -102,7 +102,11 @@ impl Partition {
             if at == bytes.len() {
                 break;
             }
-            assert!(batch.end() <= limit, "{key}: a read below {limit} gave offset {}", batch.info.last_offset());
+            assert!(
+                batch.end() <= limit,
+                "{key}: a read below {limit} gave offset {}",
+                batch.info.last_offset()
+            );
             let to = at + batch.bytes.len();
             assert!(to <= bytes.len(), "{key}: a read of {offset} ends inside the batch at {next}");
             assert!(bytes[at..to] == batch.bytes, "{key}: other bytes at offset {}", batch.info.base_offset);
@@ -120,7 +124,8 @@ impl Partition {
         let mut covered = position;
         let end = position + bytes.len() as u64;
         for batch in self.batches.iter().filter(|b| b.segment == segment) {
-            let (from, to) = (batch.position.max(position), (batch.position + batch.bytes.len() as u64).min(end));
+            let (from, to) =
+                (batch.position.max(position), (batch.position + batch.bytes.len() as u64).min(end));
             if from >= to {
                 continue;
             }

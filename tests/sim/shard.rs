@@ -160,7 +160,12 @@ impl Shard {
     }
 
     /// Completes a commit in flight, whichever.
-    pub fn complete(&mut self, rng: &mut Rng, model: &mut Model, counts: &mut Counts) -> Result<bool, Crashed> {
+    pub fn complete(
+        &mut self,
+        rng: &mut Rng,
+        model: &mut Model,
+        counts: &mut Counts,
+    ) -> Result<bool, Crashed> {
         if self.flights.is_empty() {
             return Ok(false);
         }
@@ -214,7 +219,12 @@ impl Shard {
     }
 
     /// Does one of the jobs, whichever.
-    pub fn run_job(&mut self, rng: &mut Rng, model: &mut Model, counts: &mut Counts) -> Result<bool, Crashed> {
+    pub fn run_job(
+        &mut self,
+        rng: &mut Rng,
+        model: &mut Model,
+        counts: &mut Counts,
+    ) -> Result<bool, Crashed> {
         if self.jobs.is_empty() {
             return Ok(false);
         }
@@ -251,7 +261,10 @@ impl Shard {
         let partition = model.get(&key);
         match self.store.read(ix, offset, limit, max_bytes) {
             ReadPlan::OutOfRange => {
-                assert!(offset < partition.start() || offset > partition.end(), "{key}: {offset} is in range");
+                assert!(
+                    offset < partition.start() || offset > partition.end(),
+                    "{key}: {offset} is in range"
+                );
                 Ok(None)
             }
             ReadPlan::Empty => {

@@ -52,7 +52,7 @@ impl Style {
                 index_interval_bytes: rng.pick(&[512, 4096]) as u32,
             },
             first_file_bytes: kib(rng.pick(&[16, 64, 256])),
-            backlog_max: kib(rng.pick(&[64, 512, 1536])),
+            backlog_max: kib(rng.pick(&[32, 128, 1024])),
             large_percent: rng.pick(&[0, 5, 30]),
             lives: rng.between(5, 7),
             full_disks: rng.percent(40),
@@ -118,7 +118,8 @@ impl World {
         self.start();
         let ended = self.work();
         let survives = self.end(ended);
-        self.counts.add("crashes with commits in flight", u64::from(self.shards.iter().any(Shard::has_flights)));
+        self.counts
+            .add("crashes with commits in flight", u64::from(self.shards.iter().any(Shard::has_flights)));
         self.counts.add("WAL files recycled", self.shards.iter().map(|shard| shard.recycled).sum());
         self.shards.clear();
         self.disk.power_on(survives);
@@ -308,11 +309,11 @@ impl World {
             }
             (94..96, Some(key)) => self.advance_start(at, key),
             (96, Some(key)) if self.rng.percent(50) => self.delete(at, key),
-            (97, _) => {
+            (97..99, _) => {
                 self.shards[at].store.begin_checkpoint();
                 self.counts.note("checkpoints begun");
             }
-            (98, _) => {
+            (99, _) if self.rng.percent(50) => {
                 let full = self.style.full_disks && self.rng.percent(50);
                 self.disk.set_full(full);
             }
@@ -382,7 +383,8 @@ impl World {
         }
         let ix = shard.parts[&key];
         let partition = self.model.get(&key);
-        let offset = partition.start() + self.rng.below((partition.end() - partition.start() + 2) as u64) as i64;
+        let offset =
+            partition.start() + self.rng.below((partition.end() - partition.start() + 2) as u64) as i64;
         let limit = self.rng.pick(&[partition.acknowledged, partition.end()]);
         let max_bytes = self.rng.pick(&[1, 3_000, 100_000]);
         if let ReadPlan::Cold(read) = shard.store.read(ix, offset, limit, max_bytes)

@@ -283,8 +283,7 @@ impl<B: CommitBuffer> Store<B> {
 
     fn write_checkpoint(&mut self, covered: Lsn) {
         let logs = self.cycle.captured.iter().filter_map(|ix| self.partitions[ix.0 as usize].as_ref());
-        let mut entries: Vec<Entry> =
-            logs.filter_map(|log| log.captured_state().map(Entry::State)).collect();
+        let mut entries: Vec<Entry> = logs.filter_map(|log| log.captured_state().map(Entry::State)).collect();
         if self.cycle.kind == Kind::Base {
             entries.extend(self.recovered.values().cloned().map(Entry::State));
         }
