@@ -41,6 +41,7 @@ fn start_knowing(disk: &SimDisk, knows: &dyn Fn(Uuid) -> bool) -> Result<Recover
         shards: 1,
         shard_of: &|_| 0,
         knows,
+        expects_data: false,
         random: &mut || random.next(),
         first_file_bytes: 64 << 10,
     };

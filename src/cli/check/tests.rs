@@ -60,7 +60,9 @@ impl Lab {
         let version =
             VersionFile { format: FORMAT, cluster_id: CLUSTER, node_id: 1, directory_id: Uuid::from_u128(1) };
         version_file::write(&disk, &version).unwrap();
-        let (mut log, _) = MetadataLog::open(Arc::new(RealDisk::new(dir.path()))).unwrap();
+        let shared: Arc<dyn ringlog_storage::disk::Disk> = Arc::new(RealDisk::new(dir.path()));
+        let committed = crate::control::metadata_log::read(&*shared).unwrap();
+        let mut log = MetadataLog::open(shared, &committed).unwrap();
         let mut records =
             vec![Record::Cluster { id: CLUSTER }, Record::Topic { id: TOPIC, name: "t".to_owned() }];
         for index in 0..3 {
@@ -89,6 +91,7 @@ impl Lab {
             shards: SHARDS,
             shard_of: &|key| u32::try_from(shard_of(key, SHARDS as usize)).unwrap(),
             knows: &|topic| topic == TOPIC,
+            expects_data: false,
             random: &mut || {
                 ids += 1;
                 ids
