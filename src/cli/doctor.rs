@@ -427,7 +427,7 @@ mod tests {
 
     #[test]
     fn the_probe_leaves_nothing_behind() {
-        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let probe = open_probe(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "it has no name even while it is open");
         drop(probe);

@@ -40,7 +40,7 @@ pub enum Mutant {
     UnloggedRoll,
     /// Checkpoints forget segments as soon as they are dropped.
     DroppedForgotten,
-    /// The use of a WAL file goes on with what the commit before left: the durable LSN is never stated.
+    /// Commits never state the durable LSN.
     NeverStatesDurable,
 }
 

@@ -150,7 +150,13 @@ pub fn survey(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Survey, Er
     };
     for commit in &replay {
         for (lsn, key, frame) in log.frames(commit) {
-            survey.apply(lsn, key, &frame, &mut deleted, checkpoints.covered);
+            survey.apply(lsn, key, &frame, &mut deleted, checkpoints.covered).map_err(|what| {
+                Error::Damaged {
+                    path: log.files[commit.file].0.clone(),
+                    position: Some(commit.info.position),
+                    what,
+                }
+            })?;
         }
     }
     if let Some(damage) = damage {
@@ -227,13 +233,13 @@ impl Survey {
         frame: &Frame<'_>,
         deleted: &mut BTreeMap<PartitionKey, Lsn>,
         covered: Lsn,
-    ) {
+    ) -> Result<(), String> {
         let applied = match self.partitions.get(&key) {
             Some(partition) => partition.state.applied,
             None => deleted.get(&key).copied().unwrap_or(covered),
         };
         if lsn <= applied {
-            return;
+            return Ok(());
         }
         self.frames += 1;
         let fresh = || {
@@ -242,11 +248,14 @@ impl Survey {
             partition
         };
         let partition = self.partitions.entry(key).or_insert_with(fresh);
-        assert!(partition.follow(frame), "{key}: frame {lsn} of an undamaged log goes on where the log ends");
+        if !partition.follow(frame) {
+            return Err(format!("{key}: frame {lsn} does not go on where the partition's log ends"));
+        }
         if *frame == Frame::Delete {
             self.partitions.remove(&key);
             deleted.insert(key, lsn);
         }
+        Ok(())
     }
 
     /// Finds out which partitions lose something with the hole and what lies behind it.
@@ -356,4 +365,102 @@ pub fn copy_range(disk: &dyn Disk, from: &str, position: u64, to: &str) -> io::R
     target.sync()?;
     disk.sync_dir(crate::disk::parent(to))?;
     Ok(copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+    use crate::recovery::{Plan, recover};
+    use crate::wal::format::seal_commit;
+    use uuid::Uuid;
+
+    fn key(partition: i32) -> PartitionKey {
+        PartitionKey { topic: Uuid::from_u128(1), partition }
+    }
+
+    fn start(disk: &RealDisk) -> Result<FileUse, Error> {
+        let mut plan = Plan {
+            shards: 1,
+            shard_of: &|_| 0,
+            knows: &|_| true,
+            random: &mut || 77,
+            first_file_bytes: 1 << 20,
+        };
+        Ok(recover(disk, &mut plan)?.shards[0].first_file)
+    }
+
+    /// Writes commits of one log start frame each, the n-th with LSN n + 1, and returns the file.
+    fn write_log(disk: &RealDisk, usage: &FileUse, partitions: &[i32]) -> String {
+        let path = layout::wal_file(usage.generation, 0, 0);
+        let file = disk.open(&path, Open::Direct).unwrap();
+        for (n, partition) in (0u64..).zip(partitions) {
+            let mut block = AlignedBuffer::zeroed(BLOCK);
+            let start = 10 * (n.cast_signed() + 1);
+            let len = Frame::LogStart { start }.encode(&key(*partition), &mut block[COMMIT_HEAD..]);
+            let position = BLOCK as u64 * (n + 1);
+            let body_len = u32::try_from(len).unwrap();
+            let info = CommitInfo { position, first_lsn: n + 1, durable_lsn: n, body_len, frames: 1 };
+            seal_commit(&mut block[..COMMIT_HEAD + len], usage, &info);
+            file.write_at(position, &block).unwrap();
+        }
+        path
+    }
+
+    /// Flips a byte of a commit (the first is 1).
+    fn damage(disk: &RealDisk, path: &str, commit: u64, at: usize) {
+        let file = disk.open(path, Open::Direct).unwrap();
+        let mut block = AlignedBuffer::zeroed(BLOCK);
+        file.read_at(commit * BLOCK as u64, &mut block).unwrap();
+        block[at] ^= 4;
+        file.write_at(commit * BLOCK as u64, &block).unwrap();
+    }
+
+    #[test]
+    fn an_undamaged_log_is_followed_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(dir.path());
+        let usage = start(&disk).unwrap();
+        write_log(&disk, &usage, &[0, 1, 0]);
+        let survey = survey(&disk, 1, 0).unwrap();
+        assert_eq!((survey.frames, survey.torn, survey.hole), (3, 0, None));
+        let starts: Vec<_> = survey.partitions.values().map(|p| p.log_start).collect();
+        assert_eq!(starts, [30, 20]);
+    }
+
+    #[test]
+    fn a_hole_tells_whom_it_touches_and_a_cut_lets_recovery_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(dir.path());
+        let usage = start(&disk).unwrap();
+        let path = write_log(&disk, &usage, &[0, 1, 2, 0, 1]);
+        // In the frame's payload: the frame still says which partition it is of.
+        damage(&disk, &path, 4, COMMIT_HEAD + 28);
+        assert!(start(&disk).is_err());
+        let found = survey(&disk, 1, 0).unwrap();
+        let hole = found.hole.unwrap();
+        assert_eq!((hole.first_missing, hole.durable, hole.position), (4, 4, Some(4 * BLOCK as u64)));
+        assert_eq!(hole.touched.keys().map(|k| k.partition).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!((hole.starts.get(&key(1)), hole.is_vague), (Some(&50), false));
+
+        cut(&disk, 1, 0, &hole, "stray/damaged/x").unwrap();
+        assert!(read_file(&disk, "stray/damaged/x/00000000.wal").unwrap().len() >= 6 * BLOCK);
+        assert_eq!(survey(&disk, 1, 0).unwrap().hole, None);
+        start(&disk).unwrap();
+        let states = read_checkpoints(&disk, 2, 0).unwrap().states;
+        assert_eq!(states.values().map(|s| s.log_start).collect::<Vec<_>>(), [10, 20, 30]);
+    }
+
+    #[test]
+    fn a_hole_that_cannot_be_read_touches_everybody() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(dir.path());
+        let usage = start(&disk).unwrap();
+        let path = write_log(&disk, &usage, &[0, 1, 2, 0, 1]);
+        // The number of the partition: what it says now is not known to the log.
+        damage(&disk, &path, 4, COMMIT_HEAD + 8);
+        let hole = survey(&disk, 1, 0).unwrap().hole.unwrap();
+        assert!(hole.is_vague);
+        assert_eq!(hole.touched.len(), 3);
+    }
 }

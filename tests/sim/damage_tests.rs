@@ -28,14 +28,19 @@ const SETTINGS: StoreSettings = StoreSettings {
     checkpoint_bytes: 1 << 20,
     checkpoint_ms: 100,
 };
-const LOG: LogSettings = LogSettings { segment_bytes: 20_000, segment_ms: 1_000_000, index_interval_bytes: 500 };
+const LOG: LogSettings =
+    LogSettings { segment_bytes: 20_000, segment_ms: 1_000_000, index_interval_bytes: 500 };
 
 fn start(disk: &SimDisk) -> Result<Recovered, Error> {
+    start_knowing(disk, &|_| true)
+}
+
+fn start_knowing(disk: &SimDisk, knows: &dyn Fn(Uuid) -> bool) -> Result<Recovered, Error> {
     let mut random = Rng::new(5);
     let mut plan = Plan {
         shards: 1,
         shard_of: &|_| 0,
-        knows: &|_| true,
+        knows,
         random: &mut || random.next(),
         first_file_bytes: 64 << 10,
     };
@@ -49,7 +54,8 @@ impl Folder {
         let mut recovered = start(&disk).expect("an empty disk");
         let store = Store::new(SETTINGS, recovered.shards.remove(0), 9);
         let mut shard = Shard::new(store, &disk, &mut rng);
-        let (mut model, mut counts, mut traffic) = (Model::default(), Counts::default(), Traffic::new(rng.fork()));
+        let (mut model, mut counts, mut traffic) =
+            (Model::default(), Counts::default(), Traffic::new(rng.fork()));
         let keys = [1, 2].map(|partition| PartitionKey { topic: Uuid::from_u128(1), partition });
         for key in keys {
             let ix = shard.open(key, LOG);
@@ -153,6 +159,28 @@ fn a_damaged_batch_header_is_no_reason_to_read_beyond_it() {
     folder.disk.flip(&read.log, 8, 6);
     let error = folder.shard.segments.read(&folder.disk, &read, 0, i64::MAX, HEADER_BYTES);
     assert!(error.is_err(), "a batch longer than its file");
+}
+
+#[test]
+fn data_of_an_unknown_topic_are_set_aside_whole_wherever_the_crash_comes() {
+    let topic = Uuid::from_u128(1);
+    for crash_in in 0..80 {
+        let folder = Folder::new();
+        let before = folder.disk.files(&format!("topics/{topic}"));
+        assert!(before.len() > 10, "several segments and their indexes");
+        folder.disk.crash_in(Some(crash_in));
+        let first = start_knowing(&folder.disk, &|_| false);
+        let crashed = folder.disk.has_crashed();
+        assert_eq!(first.is_err(), crashed);
+        folder.disk.power_on(Survives::Written);
+        let second = start_knowing(&folder.disk, &|_| false).expect("no crash is set");
+        assert!(second.shards[0].partitions.is_empty());
+        let strays = first.map_or(vec![], |r| r.report.strays).len() + second.report.strays.len();
+        assert!(strays == 1 || crashed, "it is reported, unless the crash came just after");
+        let after: Vec<_> = before.iter().map(|path| path.replacen("topics", "stray", 1)).collect();
+        assert_eq!(folder.disk.files("stray"), after, "crash at operation {crash_in}");
+        assert!(folder.disk.files("topics").is_empty());
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use world::World;
 
 /// Seeds of a run without `RINGLOG_SIM_SEEDS`.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
@@ -48,10 +48,12 @@ fn seeds() {
     let first = env("RINGLOG_SIM_SEED").unwrap_or(1);
     let number = env("RINGLOG_SIM_SEEDS").unwrap_or(SEEDS);
     let mut counts = Counts::default();
+    let begun_ms = ringlog::clock::monotonic_ms();
     for seed in first..first + number {
         run_seed(seed, &mut counts);
     }
-    println!("{number} seeds, each twice:\n{counts}");
+    let ms = (ringlog::clock::monotonic_ms() - begun_ms).max(1);
+    println!("{number} seeds, each twice, {} a second:\n{counts}", number * 1000 / ms);
     if number >= SEEDS {
         assert_eq!(counts.missing(), Vec::<&str>::new(), "every fault and every interesting path was met");
     }

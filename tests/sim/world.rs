@@ -52,7 +52,7 @@ impl Style {
                 index_interval_bytes: rng.pick(&[512, 4096]) as u32,
             },
             first_file_bytes: kib(rng.pick(&[16, 64, 256])),
-            backlog_max: kib(rng.pick(&[64, 512, 1536])),
+            backlog_max: kib(rng.pick(&[32, 128, 1024])),
             large_percent: rng.pick(&[0, 5, 30]),
             lives: rng.between(5, 7),
             full_disks: rng.percent(40),
@@ -118,7 +118,8 @@ impl World {
         self.start();
         let ended = self.work();
         let survives = self.end(ended);
-        self.counts.add("crashes with commits in flight", u64::from(self.shards.iter().any(Shard::has_flights)));
+        self.counts
+            .add("crashes with commits in flight", u64::from(self.shards.iter().any(Shard::has_flights)));
         self.counts.add("WAL files recycled", self.shards.iter().map(|shard| shard.recycled).sum());
         self.shards.clear();
         self.disk.power_on(survives);
@@ -309,11 +310,11 @@ impl World {
             }
             (94..96, Some(key)) => self.advance_start(at, key),
             (96, Some(key)) if self.rng.percent(50) => self.delete(at, key),
-            (97, _) => {
+            (97..99, _) => {
                 self.shards[at].store.begin_checkpoint();
                 self.counts.note("checkpoints begun");
             }
-            (98, _) => {
+            (99, _) if self.rng.percent(50) => {
                 let full = self.style.full_disks && self.rng.percent(50);
                 self.disk.set_full(full);
             }

@@ -72,7 +72,8 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
 fn verdict(report: &Report) -> Result<(), Failure> {
     match report.findings.len() {
         0 => Ok(()),
-        n => Err(Failure::failed(format!("{n} findings: see above"))),
+        1 => Err(Failure::failed("there is a finding, reported on standard output")),
+        n => Err(Failure::failed(format!("there are {n} findings, reported on standard output"))),
     }
 }
 
@@ -102,6 +103,7 @@ fn print(
     for finding in left.map_or(&[][..], |left| &left.findings) {
         output::print_line(&format!("left: {}", finding.text()))?;
     }
+    let report = left.unwrap_or(report);
     output::print_line(&format!(
         "{} partitions, {} segments, {} batches, {} bytes checked: {}",
         report.partitions,
@@ -110,6 +112,7 @@ fn print(
         report.bytes,
         match report.findings.len() {
             0 => "all is right".to_owned(),
+            1 => "1 finding".to_owned(),
             n => format!("{n} findings"),
         }
     ))

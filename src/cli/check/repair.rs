@@ -71,8 +71,13 @@ pub fn repair(
         starts.get(&state.key).is_some_and(|start| raise_start(state, *start))
     })
     .map_err(failed)?;
-    let (_, report) = look(disk).map_err(failed)?;
-    for finding in &report.findings {
+    let (_, now) = look(disk).map_err(failed)?;
+    let damaged_now = damaged(&now);
+    for key in damaged(report).difference(&damaged_now) {
+        let name = Offsets::new(&folder.image, *key, 0, 0).name();
+        done.push(format!("{name} is whole again: the log still held what was damaged; nothing is lost"));
+    }
+    for finding in &now.findings {
         if let (Repair::Truncate { segment, bytes, end }, Some(loses)) =
             (&finding.repair, finding.loses.first())
             && accepted.contains(&loses.key)
@@ -82,6 +87,12 @@ pub fn repair(
         }
     }
     Ok(done)
+}
+
+/// Partitions that are to be cut.
+fn damaged(report: &Report) -> BTreeSet<PartitionKey> {
+    let cut = report.findings.iter().filter(|finding| matches!(finding.repair, Repair::Truncate { .. }));
+    cut.filter_map(|finding| finding.loses.first()).map(|loses| loses.key).collect()
 }
 
 /// The partitions that were named.
@@ -294,5 +305,46 @@ fn exists(disk: &dyn Disk, path: &str) -> io::Result<bool> {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> PartitionState {
+        let mut state = PartitionState::fresh(PartitionKey { topic: Uuid::from_u128(1), partition: 0 });
+        state.segments = vec![
+            SegmentState { base: 0, end: 10, bytes: 100, max_timestamp: 5 },
+            SegmentState { base: 10, end: 30, bytes: 200, max_timestamp: 9 },
+        ];
+        state
+    }
+
+    #[test]
+    fn a_cut_keeps_what_lies_before_it() {
+        let mut cut = state();
+        cut_state(&mut cut, Place { segment: 10, bytes: 50, end: 14 }, 7);
+        assert_eq!(cut.segments[1], SegmentState { base: 10, end: 14, bytes: 50, max_timestamp: 7 });
+        let mut at_start = state();
+        cut_state(&mut at_start, Place { segment: 10, bytes: 0, end: 10 }, -1);
+        assert_eq!(at_start.segments, [state().segments[0], empty(10)]);
+    }
+
+    #[test]
+    fn offsets_below_the_log_start_are_never_given_out_again() {
+        let mut cut = state();
+        cut.log_start = 20;
+        cut_state(&mut cut, Place { segment: 10, bytes: 50, end: 14 }, 7);
+        assert_eq!((cut.segments.clone(), cut.end()), (vec![empty(20)], 20));
+    }
+
+    #[test]
+    fn a_raised_start_lets_go_of_what_lies_below() {
+        let mut raised = state();
+        assert!(raise_start(&mut raised, 12) && !raise_start(&mut raised, 12));
+        assert_eq!((raised.log_start, raised.segments.len(), raised.segments[0].base), (12, 1, 10));
+        assert!(raise_start(&mut raised, 50));
+        assert_eq!(raised.segments, [empty(50)], "the log ended before it");
     }
 }

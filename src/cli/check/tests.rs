@@ -55,7 +55,7 @@ struct Lab {
 impl Lab {
     /// A topic `t` with three partitions and no data.
     fn new() -> Lab {
-        let dir = tempfile::tempdir_in(".").unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::new(dir.path());
         let version =
             VersionFile { format: FORMAT, cluster_id: CLUSTER, node_id: 1, directory_id: Uuid::from_u128(1) };
@@ -247,7 +247,7 @@ fn filled() -> Lab {
     for _ in 0..50 {
         life.append(0);
     }
-    for _ in 0..3 {
+    for _ in 0..7 {
         life.append(1);
     }
     life.checkpoint();
@@ -269,8 +269,8 @@ fn a_good_folder_has_no_findings_and_is_left_as_it_is() {
     let before = lab.all_files();
     let (folder, report) = look(&lab.disk).unwrap();
     assert_eq!(report.findings, []);
-    assert!(report.segments >= 4 && report.batches == 53, "{report:?}");
-    assert_eq!((folder.partitions[&key(0)].end, folder.partitions[&key(1)].end), (102, 8));
+    assert!(report.segments >= 4 && report.batches == 57, "{report:?}");
+    assert_eq!((folder.partitions[&key(0)].end, folder.partitions[&key(1)].end), (102, 16));
     assert!(lab.all_files() == before, "a check changes nothing");
 }
 
@@ -306,7 +306,7 @@ fn a_damaged_sealed_segment_is_cut_at_the_last_good_batch() {
     assert!(!later.is_empty(), "segments behind the damage are kept, too");
 
     let mut life = lab.start();
-    assert_eq!((life.end(0), life.end(1)), (damaged + 4, 8));
+    assert_eq!((life.end(0), life.end(1)), (damaged + 4, 16));
     assert_eq!(life.read_all(0), damaged + 4);
     for _ in 0..20 {
         life.append(0);
@@ -336,6 +336,43 @@ fn damage_at_the_start_of_a_segment_or_a_missing_one_ends_the_log_there() {
         life.append(0);
         assert_eq!(life.read_all(0), damaged + 2);
     }
+}
+
+#[test]
+fn a_damaged_active_segment_loses_what_the_log_still_has_behind_it_too() {
+    let lab = filled();
+    let path = layout::segment_file(&key(1), 0);
+    // In the second of seven batches.
+    lab.flip(&path, 1_500);
+    let findings = lab.findings();
+    let loses = (findings[0].loses[0].from, findings[0].loses[0].to);
+    assert_eq!((findings.len(), loses), (1, (2, 16)));
+    let damaged = std::fs::read(lab.path(&path)).unwrap();
+    lab.repair(&["t/1"]).unwrap();
+    let mut life = lab.start();
+    assert_eq!((life.end(1), life.read_all(1), life.read_all(0)), (2, 2, 102));
+    life.append(1);
+    life.append(1);
+    assert_eq!(life.read_all(1), 6);
+    life.checkpoint();
+    drop(life);
+    assert_eq!(lab.findings(), []);
+    let Repair::Truncate { bytes, .. } = findings[0].repair else { panic!("{findings:?}") };
+    let aside = format!("stray/damaged/{TOPIC}/1/{:020}.from-{bytes}", 0);
+    let kept = std::fs::read(lab.path(&aside)).unwrap();
+    assert!(kept.starts_with(&damaged[bytes as usize..3_000]), "the damaged bytes are kept");
+}
+
+#[test]
+fn what_the_log_still_holds_is_taken_from_there() {
+    let lab = filled();
+    // In the last block, which the log has an image of since it was appended to again.
+    lab.flip(&layout::segment_file(&key(1), 0), 6_000);
+    assert_eq!(lab.findings().len(), 1);
+    let done = lab.repair(&["t/1"]).unwrap();
+    assert!(done.len() == 1 && done[0].contains("nothing is lost"), "{done:?}");
+    assert_eq!(lab.findings(), []);
+    assert_eq!(lab.start().read_all(1), 16);
 }
 
 #[test]

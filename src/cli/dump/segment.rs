@@ -13,17 +13,19 @@ pub fn dump(source: &Source, with_records: bool, out: &mut Lines) -> Result<(), 
     let mut walk =
         SegmentWalk::open(source.disk(), &source.name, base, None).map_err(|e| source.failure(&e))?;
     let (mut expected, mut batches, mut damaged, end) = (base, 0u64, 0u64, walk.end());
+    let mut behind_damage = false;
     while let Some(part) = walk.next_part() {
         match part {
             Part::Batch { position, info, bytes } => {
                 batches += 1;
-                if info.base_offset != expected {
+                if info.base_offset != expected && !std::mem::take(&mut behind_damage) {
                     let found = info.base_offset;
                     out.line(
                         || format!("{position:>12}  OFFSETS do not go on: {found} where {expected} should be"),
                         || json!({ "type": "offset_gap", "position": position, "expected": expected, "found": found }),
                     )?;
                 }
+                behind_damage = false;
                 expected = info.last_offset() + 1;
                 out.line(
                     || format!("{position:>12}  batch {}", records::header_text(&info)),
@@ -39,6 +41,7 @@ pub fn dump(source: &Source, with_records: bool, out: &mut Lines) -> Result<(), 
                 }
             }
             Part::Damage(found) => {
+                behind_damage = true;
                 let bytes = found.to - found.from;
                 let kind = if found.is_zero { "zeros" } else { "damage" };
                 damaged += if found.is_zero { 0 } else { bytes };

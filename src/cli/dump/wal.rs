@@ -280,7 +280,7 @@ mod tests {
         let mut bytes = usage(7).encode();
         bytes.extend(commit(7, BLOCK, 1));
         let mut damaged = commit(7, 2 * BLOCK, 2);
-        damaged[100] ^= 1;
+        damaged[COMMIT_HEAD + 30] ^= 1;
         bytes.extend(damaged);
         bytes.extend(commit(7, 3 * BLOCK, 3));
         bytes.extend(commit(6, 4 * BLOCK, 1));

@@ -291,7 +291,8 @@ impl PartitionLog {
     pub fn drop_below_start(&mut self) -> Vec<i64> {
         let start = self.log_start;
         let mut gone = Vec::new();
-        while let Some(segment) = self.sealed.pop_front_if(|s| s.end <= start) {
+        let below = self.sealed.partition_point(|s| s.end <= start);
+        for segment in self.sealed.drain(..below) {
             gone.push(segment.base);
             if !mutant::on(Mutant::DroppedForgotten) {
                 self.dropped.push(segment);

@@ -400,12 +400,9 @@ impl<B: CommitBuffer> Store<B> {
         }
         let durable = if mutant::on(Mutant::RemoveEarly) { Lsn::MAX } else { self.wal.durable() };
         let loading = &self.loading;
-        let due = |r: &mut Removal| r.lsn <= durable && !loading.contains(&r.partition);
-        let mut removals = Vec::new();
-        while let Some(removal) = self.removals.pop_front_if(due) {
-            removals.push(removal);
-        }
-        for Removal { partition, bases, .. } in removals {
+        let due = |r: &Removal| r.lsn <= durable && !loading.contains(&r.partition);
+        let ready = self.removals.iter().take_while(|r| due(r)).count();
+        for Removal { partition, bases, .. } in self.removals.drain(..ready).collect::<Vec<_>>() {
             let Some(log) = self.partitions[partition.0 as usize].as_ref() else { continue };
             let files = |b: &i64| [layout::segment_file(&log.key, *b), layout::index_file(&log.key, *b)];
             let work = Work::Remove {
