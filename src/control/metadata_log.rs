@@ -181,7 +181,8 @@ pub fn read(disk: &dyn Disk) -> io::Result<Committed> {
     let mut image = Image::default();
     match read_file(disk, SNAPSHOT) {
         Ok(bytes) => {
-            let body = snapshot_body(&bytes).ok_or_else(|| damaged(SNAPSHOT, "the metadata snapshot is damaged"))?;
+            let body =
+                snapshot_body(&bytes).ok_or_else(|| damaged(SNAPSHOT, "the metadata snapshot is damaged"))?;
             image.apply_batch(&Batch::decode(body).map_err(|e| damaged(SNAPSHOT, &e.to_string()))?);
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}

@@ -384,6 +384,7 @@ mod tests {
             shards: 1,
             shard_of: &|_| 0,
             knows: &|_| true,
+            expects_data: false,
             random: &mut || 77,
             first_file_bytes: 1 << 20,
         };

@@ -154,7 +154,7 @@ fn room_that_others_take_and_give_back() {
         assert_eq!(client.produce("t", 0, record(b"before")), (0, 0));
         let ballast = disk.mount_point().join("ballast");
         // All but a part of the broker's reserve, which is an eighth of so small a disk.
-        let left = DISK_BYTES / 16 >> 20;
+        let left = (DISK_BYTES / 16) >> 20;
         let point = disk.mount_point().display().to_string();
         let room = format!("$(($(df -BM --output=avail {point} | tail -1 | tr -dc 0-9) - {left}))M");
         run("sh", &["-c", &format!("fallocate -l {room} {}", ballast.display())]).unwrap();

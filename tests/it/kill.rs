@@ -30,7 +30,10 @@ const WRITERS: usize = 4;
 const WINDOW: usize = 32;
 const ACKS_BEFORE_KILL_MAX: usize = 1500;
 /// Records are stamped with a fixed time in the past: time must not delete them.
-const TOPICS: &[(&str, i32, &[(&str, &str)])] = &[
+/// A topic's name, its partitions and its settings.
+type TopicPlan = (&'static str, i32, &'static [(&'static str, &'static str)]);
+
+const TOPICS: &[TopicPlan] = &[
     ("plain", 6, &[("retention.ms", "-1")]),
     ("rolling", 3, &[("retention.ms", "-1"), ("segment.bytes", "1048576")]),
 ];

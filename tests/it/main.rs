@@ -9,6 +9,7 @@
 //! | `limits` | connections, idle time, request size, memory budgets |
 //! | `order` | one connection's order over shards and acks |
 //! | `startup` | what the broker refuses to start with, each in one line, and what it takes |
+#![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 mod disk_full;
 mod fetch;
