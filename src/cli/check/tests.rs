@@ -5,7 +5,7 @@
 use super::look::look;
 use super::repair::repair;
 use super::report::{Finding, Repair};
-use crate::control::metadata_log::MetadataLog;
+use crate::control::metadata_log::{self, MetadataLog};
 use crate::machine::metadata::{Batch, Partition, Record};
 use crate::node::shard_of;
 use crate::version_file::{self, FORMAT, VersionFile};
@@ -60,9 +60,8 @@ impl Lab {
         let version =
             VersionFile { format: FORMAT, cluster_id: CLUSTER, node_id: 1, directory_id: Uuid::from_u128(1) };
         version_file::write(&disk, &version).unwrap();
-        let shared: Arc<dyn ringlog_storage::disk::Disk> = Arc::new(RealDisk::new(dir.path()));
-        let committed = crate::control::metadata_log::read(&*shared).unwrap();
-        let mut log = MetadataLog::open(shared, &committed).unwrap();
+        let committed = metadata_log::read(&disk).unwrap();
+        let mut log = MetadataLog::open(Arc::new(RealDisk::new(dir.path())), &committed).unwrap();
         let mut records =
             vec![Record::Cluster { id: CLUSTER }, Record::Topic { id: TOPIC, name: "t".to_owned() }];
         for index in 0..3 {
@@ -97,6 +96,7 @@ impl Lab {
                 ids
             },
             first_file_bytes: 1 << 20,
+            expects_data: false,
         };
         recover(&self.disk, &mut plan)
     }
