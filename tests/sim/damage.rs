@@ -43,7 +43,8 @@ pub fn flip_in_wal(disk: &SimDisk, rng: &mut Rng) -> Option<Flipped> {
     let current = read_current(disk).expect("a readable folder")?;
     let shard = rng.below(u64::from(current.shards)) as u32;
     let (mut covered, mut durable) = (0, 0);
-    for path in disk.files(&format!("checkpoint/{}/{shard}", current.generation)) {
+    let checkpoints = disk.files(&format!("checkpoint/{}/{shard}", current.generation));
+    for path in checkpoints.into_iter().filter(|path| path.ends_with(".ckpt")) {
         let bytes = disk.contents(&path).unwrap_or_default();
         if let Ok(checkpoint) = Checkpoint::decode(&bytes) {
             (covered, durable) = (checkpoint.covered.max(covered), checkpoint.durable.max(durable));
