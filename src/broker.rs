@@ -16,7 +16,7 @@ use crate::telemetry::http::{self, HttpServer, Source};
 use crate::telemetry::metrics::{Metrics, ShardCounters};
 use crate::version_file::{self, FORMAT, VersionFile};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use ringlog_storage::disk::{Disk, RealDisk};
+use ringlog_storage::disk::{Disk, Open, RealDisk, block_ceil};
 use ringlog_storage::job::Files;
 use ringlog_storage::reader::Segments;
 use ringlog_storage::recovery::{self, Error, FIRST_FILE_BYTES, Plan, Recovered};
@@ -40,6 +40,12 @@ const REGISTERED_BYTES: usize = 8 << 20;
 const BLOCKING_THREADS: usize = 4;
 /// Bytes of one WAL file.
 const WAL_FILE_BYTES: u64 = 64 << 20;
+/// A file that keeps room for recovery: given up when a start finds the disk full, made again when there is room.
+const RESERVE_FILE: &str = "RESERVE";
+/// Its size...
+const RESERVE_FILE_BYTES: u64 = 64 << 20;
+/// ... or this part of a small file system.
+const RESERVE_FILE_PART: u64 = 32;
 /// How often the room on the disk is looked at.
 const SPACE_PERIOD: Duration = Duration::from_millis(100);
 /// Room that is kept for recovery, checkpoints and metadata: produce is refused below it...
@@ -114,10 +120,13 @@ impl Broker {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&options.data_dir));
         let advertised = advertised(&options, address)?;
         let config = resolve(&options);
+        let space = Space::of(&options);
+        space.give_up_reserve(&*disk);
         let opened = open_data(&disk, &options, &advertised, &config, shards)?;
         let node = Arc::new(make_node(&options, &disk, advertised, config, shards, &opened.version));
         let pulses = node.pulses.clone();
         let watchdog = Watchdog::start(pulses).map_err(|e| format!("the watchdog cannot be started: {e}"))?;
+        space.look(&node);
         let image = Arc::new(opened.image);
         let (ready, is_ready) = mpsc::channel();
         let control = start_control(&node, &image, opened.log, &placements)?;
@@ -128,7 +137,7 @@ impl Broker {
         }
         let stopping = Arc::new(AtomicBool::new(false));
         let threads =
-            vec![start_acceptor(&node, listener, &stopping)?, start_space_watch(&node, &options, &stopping)?];
+            vec![start_acceptor(&node, listener, &stopping)?, start_space_watch(&node, space, &stopping)?];
         let metrics = Metrics::new(node.counters.clone());
         let source: Arc<dyn Source> = Arc::new(Health { node: Arc::clone(&node), metrics });
         let http = http_listener.map(|listener| http::serve(listener, source)).transpose();
@@ -517,29 +526,69 @@ fn deal(node: &Node, socket: TcpStream, peer: SocketAddr, turn: usize) {
     node.mailboxes[shard].send(Message::Connection(socket, peer));
 }
 
+/// Room on the disk that is kept free.
+#[derive(Clone, Copy)]
+struct Space {
+    /// Produce is refused while there is less.
+    reserve: u64,
+    /// Bytes of the file that keeps room for recovery.
+    file: u64,
+}
+
+impl Space {
+    fn of(options: &Options) -> Space {
+        let total = host::file_system_bytes(&options.data_dir).unwrap_or(u64::MAX);
+        Space {
+            reserve: RESERVE_BYTES.min(total / RESERVE_PART),
+            file: block_ceil(RESERVE_FILE_BYTES.min(total / RESERVE_FILE_PART)),
+        }
+    }
+
+    /// Before recovery, which needs room before it frees any.
+    fn give_up_reserve(self, disk: &dyn Disk) {
+        if disk.free_bytes().is_ok_and(|free| free < self.file) && disk.remove_file(RESERVE_FILE).is_ok() {
+            tracing::warn!("the disk is full: the reserve of {} bytes is given up for recovery", self.file);
+        }
+    }
+
+    /// Looks how much room there is, and says so when that changes.
+    fn look(self, node: &Node) {
+        let Ok(free) = node.disk.free_bytes() else { return };
+        let low = free < self.reserve;
+        if node.disk_low.swap(low, Ordering::Relaxed) != low {
+            if low {
+                tracing::error!(
+                    "the disk has only {free} bytes left: produce is refused until there is room"
+                );
+            } else {
+                tracing::info!("the disk has room again: produce is accepted");
+            }
+        }
+        if free > self.reserve + 2 * self.file
+            && let Err(error) = self.keep_reserve(&*node.disk)
+        {
+            tracing::warn!("the reserve for recovery cannot be kept: {error}");
+        }
+    }
+
+    fn keep_reserve(self, disk: &dyn Disk) -> std::io::Result<()> {
+        if disk.open(RESERVE_FILE, Open::Read).is_ok() {
+            return Ok(());
+        }
+        disk.open(RESERVE_FILE, Open::Replace)?.allocate(0, self.file)
+    }
+}
+
 /// Watches the room on the disk: below the reserve produce is refused, until there is room again.
 fn start_space_watch(
     node: &Arc<Node>,
-    options: &Options,
+    space: Space,
     stopping: &Arc<AtomicBool>,
 ) -> Result<JoinHandle<()>, String> {
-    let total = host::file_system_bytes(&options.data_dir).unwrap_or(u64::MAX);
-    let reserve = RESERVE_BYTES.min(total / RESERVE_PART);
     let (node, stopping) = (Arc::clone(node), Arc::clone(stopping));
     let run = move || {
         while !stopping.load(Ordering::Acquire) {
-            if let Ok(free) = node.disk.free_bytes() {
-                let low = free < reserve;
-                if node.disk_low.swap(low, Ordering::Relaxed) != low {
-                    if low {
-                        tracing::error!(
-                            "the disk has only {free} bytes left: produce is refused until there is room"
-                        );
-                    } else {
-                        tracing::info!("the disk has room again: produce is accepted");
-                    }
-                }
-            }
+            space.look(&node);
             std::thread::sleep(SPACE_PERIOD);
         }
     };

@@ -41,6 +41,7 @@ pub fn offsets_topic(config: &BrokerConfig) -> NewTopic {
         assignments: Vec::new(),
         settings: vec![
             setting("cleanup.policy", "compact".to_owned()),
+            setting("ringlog.durability", "commit".to_owned()),
             setting("compression.type", "producer".to_owned()),
             setting("segment.bytes", config.offsets_topic_segment_bytes.to_string()),
         ],

@@ -140,7 +140,9 @@ pub const APIS: &[Api] = &[
     Api::new(Kind::DeleteTopics, 20, "DeleteTopics", 1, 6, 4)
         .exclusive()
         .for_("delete topics, by name or id"),
-    Api::new(Kind::DeleteRecords, 21, "DeleteRecords", 0, 2, 2).for_("delete records below an offset"),
+    Api::new(Kind::DeleteRecords, 21, "DeleteRecords", 0, 2, 2)
+        .exclusive()
+        .for_("delete records below an offset"),
     Api::new(Kind::InitProducerId, 22, "InitProducerId", 0, 5, 2).for_("an id for an idempotent producer"),
     Api::new(Kind::OffsetForLeaderEpoch, 23, "OffsetForLeaderEpoch", 2, 4, 4)
         .for_("where a leader epoch ends"),

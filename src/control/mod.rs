@@ -58,9 +58,12 @@ pub async fn run(node: Arc<Node>, image: Arc<Image>, log: MetadataLog, pulse: Ar
     let applied = vec![None; node.shards];
     let mut control = Control { node, image, log: Some(log), applied, queue: Vec::new(), stopping: false };
     while !control.stopping {
-        let message = control.node.control.receive().await;
+        // Proposals that came while the last ones were being published are here already.
+        if control.queue.is_empty() {
+            let message = control.node.control.receive().await;
+            control.take(message);
+        }
         pulse.beat();
-        control.take(message);
         while control.queue.len() < PROPOSALS_MAX {
             let Some(message) = control.node.control.try_receive() else { break };
             control.take(message);

@@ -10,6 +10,7 @@ use crate::machine::connection::{CloseReason, Connection, Limits, RequestId};
 use crate::shard::Shard;
 use crate::shard::memory::Held;
 use crate::shard::records::RecordHandle;
+use crate::shard::watch::Signal;
 use bytes::{Buf, Bytes};
 use glommio::io::PollableFd;
 use ringlog_net::fetch::Part;
@@ -18,7 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
 /// Bytes read at a time into the shard's scratch.
@@ -46,7 +47,7 @@ pub struct Waiting {
     /// The whole frame, without its length.
     pub frame: Bytes,
     /// Its memory.
-    pub reservation: Reservation,
+    pub memory: Held,
 }
 
 /// See the module's documentation.
@@ -62,6 +63,8 @@ pub struct Conn {
     pub waiting: RefCell<VecDeque<(RequestId, Waiting)>>,
     /// Reservation granted after waiting for it.
     granted: RefCell<Option<Reservation>>,
+    /// Set when the connection is closed.
+    alarms: RefCell<Vec<Weak<Signal>>>,
     reader: Cell<Option<Waker>>,
     writer: Cell<Option<Waker>>,
 }
@@ -76,6 +79,7 @@ impl Conn {
             machine: RefCell::new(Connection::new(monotonic_ms(), limits)),
             waiting: RefCell::default(),
             granted: RefCell::default(),
+            alarms: RefCell::default(),
             reader: Cell::default(),
             writer: Cell::default(),
         }
@@ -91,10 +95,33 @@ impl Conn {
         self.wake_writer();
     }
 
+    /// Ends a request that has no response.
+    pub fn complete_silent(&self, id: RequestId) {
+        self.machine.borrow_mut().complete_silent(id);
+        // There is room for another request, and nothing is written that would say so. A drained connection may
+        // be done.
+        self.wake_reader();
+        self.wake_writer();
+    }
+
+    /// Has a signal set when the connection is closed, so that who waits for something else on its behalf ends.
+    pub fn alarm(&self, signal: &Rc<Signal>) {
+        let mut alarms = self.alarms.borrow_mut();
+        alarms.retain(|other| other.strong_count() > 0);
+        alarms.push(Rc::downgrade(signal));
+    }
+
     /// Closes the connection; what is late is dropped.
     pub fn close(&self, reason: CloseReason) {
         self.machine.borrow_mut().close(reason);
-        self.waiting.borrow_mut().clear();
+        // Dropped with nothing borrowed: their memory goes to others, who may look at this connection.
+        let waiting = self.waiting.take();
+        drop(waiting);
+        for alarm in self.alarms.take() {
+            if let Some(signal) = alarm.upgrade() {
+                signal.set();
+            }
+        }
         let _ = self.socket.get_ref().shutdown(std::net::Shutdown::Both);
         self.wake_writer();
         self.wake_reader();
@@ -302,7 +329,10 @@ async fn fill(shard: &Rc<Shard>, conn: &Rc<Conn>, unread: Unread) -> Option<Unre
                 conn.close(CloseReason::Client);
                 return None;
             }
-            Ok(n) => filled += n,
+            Ok(n) => {
+                filled += n;
+                glommio::yield_if_needed().await;
+            }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) if e.kind() == ErrorKind::WouldBlock && !conn.is_closed() => {
                 if conn.socket.readable().await.is_err() {

@@ -92,7 +92,9 @@ impl Shard {
             self.start_request(conn, opened.id, api.kind, &head, produce, request, shared, reservation);
         } else {
             let frame = shared.map_or_else(|| Bytes::copy_from_slice(request), |all| all.slice_ref(request));
-            conn.waiting.borrow_mut().push_back((opened.id, Waiting { frame, reservation }));
+            conn.waiting
+                .borrow_mut()
+                .push_back((opened.id, Waiting { frame, memory: self.hold(reservation) }));
         }
     }
 
@@ -133,8 +135,8 @@ impl Shard {
         }
     }
 
-    /// Starts a request that has a handler of its own. Those that change the metadata settle when they are done;
-    /// the others are in the order of their task, which starts before anything that comes after them.
+    /// Starts a request that has a handler of its own. Those that go alone settle when they are done; the others
+    /// start in order among themselves, and nothing that comes after them undoes what they read.
     fn start_handler(
         self: &Rc<Self>,
         conn: &Rc<Conn>,
@@ -157,6 +159,14 @@ impl Shard {
         if !exclusive {
             self.settle(conn, id);
         }
+        // These wait for minutes, for other members; what they hold meanwhile is the group's, not the frame.
+        let reservation = match kind {
+            Kind::JoinGroup | Kind::SyncGroup => {
+                self.release(reservation);
+                None
+            }
+            _ => Some(reservation),
+        };
         let (shard, conn) = (Rc::clone(self), Rc::clone(conn));
         glommio::spawn_local(async move {
             let answer = if kind == Kind::ApiVersions && !served {
@@ -164,7 +174,9 @@ impl Shard {
             } else {
                 handlers::handle(Rc::clone(&shard), context, kind, body).await
             };
-            shard.release(reservation);
+            if let Some(reservation) = reservation {
+                shard.release(reservation);
+            }
             if exclusive {
                 shard.settle(&conn, id);
             }
@@ -187,7 +199,8 @@ impl Shard {
                 let at = waiting.iter().position(|(other, _)| *other == id);
                 at.and_then(|at| waiting.remove(at))
             };
-            let Some((id, Waiting { frame, reservation })) = waiting else { continue };
+            let Some((id, Waiting { frame, memory })) = waiting else { continue };
+            let Some(reservation) = memory.into_reservation() else { continue };
             let head = RequestHead::parse(&frame).expect("it was parsed when it came");
             let api = table::find(head.api_key).expect("it was found when it came");
             let produce = decode_produce(api.kind, &head, &frame).expect("it was decoded when it came");

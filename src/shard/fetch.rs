@@ -159,7 +159,7 @@ impl Shard {
                 forgotten: forgotten.collect(),
             },
             max_wait_ms: u64::try_from(request.max_wait_ms).unwrap_or(0),
-            min_bytes: natural(request.min_bytes),
+            min_bytes: natural(request.min_bytes).min(natural(request.max_bytes)),
             max_bytes: natural(request.max_bytes).min(self.config.borrow().fetch_max_bytes as usize),
             read_committed: request.isolation_level == 1,
         };
@@ -243,7 +243,7 @@ impl Shard {
             if bytes >= fetch.min_bytes || told || left == 0 || parts.is_empty() || fetch.conn.is_closed() {
                 return self.with_memory(fetch, plan, found, bytes).await;
             }
-            self.wait_for_more(&parts, &found, left).await;
+            self.wait_for_more(fetch, &parts, &found, left).await;
         }
     }
 
@@ -395,6 +395,11 @@ impl Shard {
                     Err(_) if partition.deleted.get() => {
                         return Found::error(part.place, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
                     }
+                    // Deleted by retention between the plan and the read.
+                    Err(_) if offset < self.store.borrow().start_offset(partition.ix) => {
+                        let error = ErrorCode::OFFSET_OUT_OF_RANGE;
+                        return Found { error, ..Found::error(part.place, ErrorCode::NONE) };
+                    }
                     Err(error) => {
                         tracing::error!(
                             "reading partition {} of {}: {error}",
@@ -414,8 +419,15 @@ impl Shard {
     }
 
     /// Waits until a partition has more than was found, or the time is up.
-    async fn wait_for_more(self: &Rc<Self>, parts: &[ReadPart], found: &[Found], left_ms: u64) {
+    async fn wait_for_more(
+        self: &Rc<Self>,
+        fetch: &Fetch,
+        parts: &[ReadPart],
+        found: &[Found],
+        left_ms: u64,
+    ) {
         let signal = Rc::new(Signal::default());
+        fetch.conn.alarm(&signal);
         let number = self.next_number();
         self.fetches.borrow_mut().insert(number, Rc::clone(&signal));
         let seen: BTreeMap<usize, i64> = found.iter().map(|f| (f.place, f.high_watermark)).collect();
@@ -425,7 +437,7 @@ impl Shard {
                 group.iter().map(|part| (part.key, seen.get(&part.place).copied().unwrap_or(-1))).collect();
             if *shard == self.id {
                 for (key, seen) in wanted {
-                    self.watch(&key, seen, Watcher::Here(Rc::clone(&signal)));
+                    self.watch(&key, seen, Watcher::Here(Rc::downgrade(&signal)));
                 }
             } else {
                 let from = self.id;

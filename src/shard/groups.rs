@@ -7,7 +7,7 @@ use crate::machine::error::ErrorCode;
 use crate::machine::group::{Action, AppendId, Coordinator, GroupSettings, Now, Reply, Request, StateRecord};
 use crate::shard::Shard;
 use crate::shard::partitions::{Partition, Place};
-use crate::shard::produce::Waiter;
+use crate::shard::produce::{Tell, Waiter};
 use futures_channel::oneshot;
 use hashbrown::HashMap;
 use ringlog_net::TopicRef;
@@ -39,6 +39,8 @@ struct Host {
     asked: HashMap<u64, oneshot::Sender<Reply>, foldhash::fast::RandomState>,
     /// The live state is being written: requests wait, for what they change would be lost.
     held: Option<Vec<(u64, Request)>>,
+    /// It is on its way to the log.
+    writing: bool,
     /// Bytes of the partition when its live state was last written.
     bytes_then: u64,
 }
@@ -59,6 +61,22 @@ fn settings(config: &BrokerConfig) -> GroupSettings {
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms,
         ..GroupSettings::default()
     }
+}
+
+/// Records in pieces of at most [`STATE_BATCH_BYTES`], or of one record.
+fn state_batches(records: &[StateRecord]) -> impl Iterator<Item = &[StateRecord]> {
+    let mut rest = records;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|record| {
+            bytes += record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len) + 16;
+            bytes <= STATE_BATCH_BYTES
+        });
+        let n = fits.count().max(1).min(rest.len());
+        let (batch, later) = rest.split_at(n);
+        rest = later;
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 impl Shard {
@@ -116,32 +134,39 @@ impl Shard {
                 Action::Append { id, records } => {
                     let log = Rc::clone(&host.partition);
                     drop(groups);
-                    self.append_state(&log, &records, Some(id));
+                    self.append_action(&log, &records, id);
                 }
             }
         }
     }
 
-    /// Appends group records as one batch; a coordinator's append is reported to it.
-    fn append_state(self: &Rc<Self>, log: &Rc<Partition>, records: &[StateRecord], id: Option<AppendId>) {
+    /// Appends a coordinator's records as one batch and reports what became of it.
+    fn append_action(self: &Rc<Self>, log: &Rc<Partition>, records: &[StateRecord], id: AppendId) {
         let partition = log.key.partition;
-        let report = move |shard: &Rc<Shard>, result: Result<(), ErrorCode>| {
-            let Some(id) = id else { return };
-            if let Some(host) = shard.groups.borrow_mut().hosts.get_mut(&partition) {
-                host.coordinator.appended(now(), id, result);
-            }
-            shard.carry_out(partition);
-        };
+        self.append_state(
+            log,
+            records,
+            Box::new(move |shard, result| {
+                if let Some(host) = shard.groups.borrow_mut().hosts.get_mut(&partition) {
+                    host.coordinator.appended(now(), id, result.map(|_| ()));
+                }
+                shard.carry_out(partition);
+                shard.compact_when_quiet(partition);
+            }),
+        );
+    }
+
+    /// Appends group records as one batch and tells when it is durable, or that it never will be.
+    fn append_state(self: &Rc<Self>, log: &Rc<Partition>, records: &[StateRecord], tell: Tell) {
         if self.is_read_only() {
-            return report(self, Err(ErrorCode::KAFKA_STORAGE_ERROR));
+            return tell(self, Err(ErrorCode::KAFKA_STORAGE_ERROR));
         }
         let mut batch = BatchBuilder::new(Codec::None);
         for record in records {
             batch.push(record.timestamp_ms, Some(&record.key), record.value.as_deref(), &[]);
         }
         let bytes = batch.build(0, 0);
-        let waiter = Waiter::Internal(Box::new(move |shard, result| report(shard, result.map(|_| ()))));
-        self.submit(log, &bytes, None, true, -1, waiter);
+        self.submit(log, &bytes, None, true, -1, Waiter::Internal(tell));
     }
 
     /// Starts the coordinators of partitions that came with the image.
@@ -160,6 +185,7 @@ impl Shard {
                 partition: Rc::clone(partition),
                 asked: HashMap::default(),
                 held: None,
+                writing: false,
                 bytes_then: 0,
             };
             self.groups.borrow_mut().hosts.insert(index, host);
@@ -280,64 +306,79 @@ impl Shard {
         }
     }
 
-    /// Writes the live state of coordinators whose partitions have grown, and lets go of the log before it.
+    /// Holds back the requests of coordinators whose partitions have grown, so that their live state can be
+    /// written as soon as nothing of theirs is in flight.
     pub fn compact_groups(self: &Rc<Self>) {
+        if self.is_read_only() {
+            return;
+        }
         let grown: Vec<i32> = {
-            let (groups, store) = (self.groups.borrow(), self.store.borrow());
-            let grown = |host: &Host| {
+            let (mut groups, store) = (self.groups.borrow_mut(), self.store.borrow());
+            let grown = groups.hosts.iter_mut().filter(|(_, host)| {
                 host.held.is_none() && store.bytes(host.partition.ix) > host.bytes_then + COMPACT_AFTER_BYTES
-            };
-            groups.hosts.iter().filter(|(_, host)| grown(host)).map(|(index, _)| *index).collect()
+            });
+            grown
+                .map(|(index, host)| {
+                    host.held = Some(Vec::new());
+                    *index
+                })
+                .collect()
         };
         for partition in grown {
-            let state = {
-                let mut groups = self.groups.borrow_mut();
-                let Some(host) = groups.hosts.get_mut(&partition) else { continue };
-                // While appends are in flight there is no state to write: it is tried again at the next upkeep.
-                let Some(state) = host.coordinator.live_state(now()) else { continue };
-                host.held = Some(Vec::new());
-                (Rc::clone(&host.partition), state)
-            };
-            let (log, records) = state;
-            let shard = Rc::clone(self);
-            glommio::spawn_local(async move {
-                shard.write_state(&log, records).await;
-                shard.pump();
-            })
-            .detach();
+            self.compact_when_quiet(partition);
         }
     }
 
-    async fn write_state(self: &Rc<Self>, log: &Rc<Partition>, records: Vec<StateRecord>) {
-        let before = self.store.borrow().end_offset(log.ix);
-        let mut from = 0;
-        while from < records.len() {
-            let mut bytes = 0;
-            let taken = records[from..].iter().take_while(|r| {
-                bytes += r.key.len() + r.value.as_ref().map_or(0, bytes::Bytes::len) + 16;
-                bytes <= STATE_BATCH_BYTES
-            });
-            let n = taken.count().max(1);
-            self.append_state(log, &records[from..from + n], None);
-            from += n;
-        }
-        self.pump();
-        let (end, lsn) = {
-            let store = self.store.borrow();
-            (store.end_offset(log.ix), store.wal().next_lsn() - 1)
+    /// Writes the live state of a coordinator that is held back, if nothing of it is in flight, and lets go of the
+    /// log before it. State, end of the log and appends are taken in one step: nothing comes between them.
+    fn compact_when_quiet(self: &Rc<Self>, partition: i32) {
+        let (log, records) = {
+            let mut groups = self.groups.borrow_mut();
+            let Some(host) = groups.hosts.get_mut(&partition) else { return };
+            if host.held.is_none() || host.writing {
+                return;
+            }
+            let Some(records) = host.coordinator.live_state(now()) else { return };
+            host.writing = true;
+            (Rc::clone(&host.partition), records)
         };
-        self.durable(lsn).await;
-        if !log.deleted.get() && self.store.borrow().durable_offset(log.ix) >= end {
-            let start = self.store.borrow().start_offset(log.ix);
-            if before > start {
-                self.store.borrow_mut().roll(log.ix);
-                self.store.borrow_mut().advance_start(log.ix, before);
+        let before = self.store.borrow().end_offset(log.ix);
+        let mut outcomes = Vec::new();
+        for batch in state_batches(&records) {
+            let (tell, told) = oneshot::channel();
+            let tell: Tell = Box::new(move |_, result| {
+                let _ = tell.send(result.is_ok());
+            });
+            self.append_state(&log, batch, tell);
+            outcomes.push(told);
+        }
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move {
+            let mut whole = true;
+            for told in outcomes {
+                whole &= told.await.unwrap_or(false);
+            }
+            shard.state_written(&log, whole.then_some(before));
+            shard.pump();
+        })
+        .detach();
+    }
+
+    /// The live state is durable, and the log before `before` may go; or it could not be written, and nothing may.
+    fn state_written(self: &Rc<Self>, log: &Rc<Partition>, before: Option<i64>) {
+        let index = log.key.partition;
+        if !log.deleted.get() {
+            let mut store = self.store.borrow_mut();
+            if let Some(before) = before.filter(|before| *before > store.start_offset(log.ix)) {
+                store.roll(log.ix);
+                store.advance_start(log.ix, before);
             }
         }
-        let index = log.key.partition;
-        let bytes = self.store.borrow().bytes(log.ix);
+        let bytes = if log.deleted.get() { 0 } else { self.store.borrow().bytes(log.ix) };
         if let Some(host) = self.groups.borrow_mut().hosts.get_mut(&index) {
+            // Also after a failure: it is tried again when the partition has grown once more.
             host.bytes_then = bytes;
+            host.writing = false;
             for (token, request) in host.held.take().into_iter().flatten() {
                 host.coordinator.handle(now(), token, request);
             }

@@ -11,6 +11,13 @@ pub struct Held {
     reservation: Option<Reservation>,
 }
 
+impl Held {
+    /// The memory itself, to be given back by hand.
+    pub fn into_reservation(mut self) -> Option<Reservation> {
+        self.reservation.take()
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         if let (Some(shard), Some(reservation)) = (self.shard.upgrade(), self.reservation.take()) {
@@ -20,7 +27,8 @@ impl Drop for Held {
 }
 
 impl Shard {
-    fn hold(self: &Rc<Self>, reservation: Reservation) -> Held {
+    /// Has a reservation go back by itself.
+    pub fn hold(self: &Rc<Self>, reservation: Reservation) -> Held {
         Held { shard: Rc::downgrade(self), reservation: Some(reservation) }
     }
 

@@ -63,6 +63,9 @@ use uuid::Uuid;
 use watch::Signal;
 use watchdog::Pulse;
 
+/// Messages handled before what they caused is moved on.
+const MAIL_AT_ONCE: usize = 128;
+
 type ById<T> = RefCell<HashMap<u64, T, foldhash::fast::RandomState>>;
 
 /// See the module's documentation.
@@ -174,14 +177,25 @@ pub async fn run(start: ShardStart) {
     while !shard.stopping.get() {
         let message = shard.node.mailboxes[id].receive().await;
         shard.handle(message);
-        while let Some(message) = shard.node.mailboxes[id].try_receive() {
+        for _ in 0..MAIL_AT_ONCE {
+            let Some(message) = shard.node.mailboxes[id].try_receive() else { break };
             shard.handle(message);
         }
         shard.pump();
+        // A steady stream of mail does not keep sockets and disk from being heard.
+        glommio::yield_if_needed().await;
     }
     shard.stop().await;
     drop(upkeep);
     shard.pulse.leave();
+}
+
+/// The answer of another shard. One that ended first, at a stop, never answers: nobody waits for us then either.
+async fn answered<T>(told: oneshot::Receiver<T>) -> T {
+    match told.await {
+        Ok(answer) => answer,
+        Err(_) => std::future::pending().await,
+    }
 }
 
 impl Shard {
@@ -245,7 +259,7 @@ impl Shard {
         self.run_on(shard, move |shard| {
             let _ = tell.send(work(shard));
         });
-        told.await.expect("shards answer until the process ends")
+        answered(told).await
     }
 
     /// Does something that awaits on another shard and waits for what it gives.
@@ -265,7 +279,7 @@ impl Shard {
             })
             .detach();
         });
-        told.await.expect("shards answer until the process ends")
+        answered(told).await
     }
 
     /// Has a metadata command decided. It is durable and every shard has its effect when this returns.
@@ -305,7 +319,7 @@ impl Shard {
             in_flight_max: config.connection_requests_max as usize,
             unsent_bytes_max: config.connection_response_bytes_max as usize,
             stalled_ms_max: config.client_write_timeout_ms,
-            idle_ms_max: config.connections_max_idle_ms.unwrap_or(u64::MAX / 2),
+            idle_ms_max: config.connections_max_idle_ms.filter(|ms| *ms > 0).unwrap_or(u64::MAX / 2),
         };
         let set_up = socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true));
         let polled = set_up.map_err(|e| e.to_string());

@@ -273,10 +273,12 @@ impl Shard {
         }
     }
 
-    /// Tells those who wait on partitions what happened in the store.
-    pub fn deliver_events(self: &Rc<Self>) {
+    /// Tells those who wait on partitions what happened in the store. Returns whether anything did.
+    pub fn deliver_events(self: &Rc<Self>) -> bool {
+        let mut any = false;
         loop {
-            let Some(event) = self.store.borrow_mut().next_event() else { break };
+            let Some(event) = self.store.borrow_mut().next_event() else { return any };
+            any = true;
             let (Event::Durable(ix) | Event::BlockLoaded(ix)) = event;
             let Some(partition) = self.partitions.borrow().at(ix) else { continue };
             match event {

@@ -5,6 +5,7 @@
 //! behind it.
 
 use crate::clock::wall_ms;
+use crate::limits::MESSAGE_BYTES_MAX;
 use crate::machine::budget::Reservation;
 use crate::machine::connection::{CloseReason, RequestId};
 use crate::machine::error::ErrorCode;
@@ -22,6 +23,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use uuid::Uuid;
 
+/// Bytes on their way to the disk beyond which a topic with `ringlog.durability=async` is answered as one with
+/// `commit`: its clients wait for the disk.
+const ASYNC_BACKLOG_MAX: u64 = 16 << 20;
 /// Versions from this one on may hold zstd batches (KIP-110).
 const ZSTD_SINCE: i16 = 7;
 
@@ -263,8 +267,7 @@ impl Shard {
             PendingState::Checked(Ok(checked)) => self.append_checked(partition, &checked, acks, waiter),
             PendingState::Checked(Err(refusal)) => self.refuse_records(waiter, refusal),
             PendingState::Fresh | PendingState::Out => {
-                let rules =
-                    Rules { zstd_allowed, from_coordinator: internal, ..partition.rules.borrow().clone() };
+                let rules = rules_for(partition, zstd_allowed, internal);
                 if batch::peek(records).is_ok_and(|info| batch::needs_decompression(&info, &rules)) {
                     Appended::Wait(waiter, PendingState::Fresh)
                 } else {
@@ -332,7 +335,10 @@ impl Shard {
         if partition.is_async() {
             self.wake_watchers(partition);
         }
-        if acks == 0 || partition.is_async() {
+        // Memory that a client fills faster than the disk takes it is bounded by its requests in flight: also one
+        // that is not answered ends when it is durable. Group state is never answered from memory.
+        let backlog = self.store.borrow().wal().backlog_bytes();
+        if partition.is_async() && acks != 0 && !internal && backlog < ASYNC_BACKLOG_MAX {
             self.answer(waiter, result);
         } else {
             self.answer_when_durable(partition, appended.last_offset + 1, result, waiter);
@@ -392,11 +398,7 @@ impl Shard {
                 return;
             }
             head.state = PendingState::Out;
-            let rules = Rules {
-                zstd_allowed: head.zstd_allowed,
-                from_coordinator: head.internal,
-                ..partition.rules.borrow().clone()
-            };
+            let rules = rules_for(partition, head.zstd_allowed, head.internal);
             (head.records.clone(), rules)
         };
         let (shard, partition) = (Rc::clone(self), Rc::clone(partition));
@@ -472,7 +474,7 @@ impl Shard {
         if produce.acks == 0 {
             let failed = produce.results.borrow().iter().find(|r| r.error_code != 0).map(|r| r.error_code);
             match failed {
-                None => produce.conn.machine.borrow_mut().complete_silent(produce.id),
+                None => produce.conn.complete_silent(produce.id),
                 Some(code) => {
                     let (peer, code) = (produce.conn.peer, ErrorCode(code));
                     tracing::info!("closing {peer}: a produce request with acks=0 failed with {code}");
@@ -508,6 +510,13 @@ impl Produce {
         writer.finish(0, &[]);
         buffer.freeze()
     }
+}
+
+/// What a batch must comply with. The broker's own state is bounded by the log's frames, not by the topic's option.
+fn rules_for(partition: &Partition, zstd_allowed: bool, internal: bool) -> Rules {
+    let rules = partition.rules.borrow().clone();
+    let max_message_bytes = if internal { MESSAGE_BYTES_MAX as usize } else { rules.max_message_bytes };
+    Rules { zstd_allowed, from_coordinator: internal, max_message_bytes, ..rules }
 }
 
 /// Whether the batch carries the broker's time, which the answer then names.

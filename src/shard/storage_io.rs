@@ -35,6 +35,18 @@ impl Shard {
     pub fn pump(self: &Rc<Self>) {
         self.pulse.beat();
         loop {
+            self.carry_io();
+            // Those who were told may have appended more.
+            if !self.deliver_events() {
+                break;
+            }
+        }
+        self.note_durable();
+    }
+
+    /// Starts what the store wants to be done.
+    fn carry_io(self: &Rc<Self>) {
+        loop {
             let Some((submission, path)) = self.store.borrow_mut().next_commit() else { break };
             self.counters.wal_commits.increment();
             let shard = Rc::clone(self);
@@ -44,9 +56,16 @@ impl Shard {
             let Some((id, work)) = self.store.borrow_mut().next_job() else { break };
             let shard = Rc::clone(self);
             let (disk, files) = (self.node.disk.clone(), self.node.files.clone());
+            let segments = self.node.segments.clone();
             glommio::spawn_local(async move {
                 let name = work.name();
-                let run = glommio::executor().spawn_blocking(move || job::run(&*disk, &files, work));
+                let run = glommio::executor().spawn_blocking(move || {
+                    let (removed, folder) = work.removes();
+                    let output = job::run(&*disk, &files, work);
+                    removed.iter().for_each(|path| segments.forget(path));
+                    folder.iter().for_each(|dir| segments.forget_below(dir));
+                    output
+                });
                 match run.await {
                     Ok(output) => {
                         shard.store.borrow_mut().job_done(id, output);
@@ -57,7 +76,10 @@ impl Shard {
             })
             .detach();
         }
-        self.deliver_events();
+    }
+
+    /// Tells those who wait for the log itself.
+    fn note_durable(&self) {
         let store = self.store.borrow();
         let durable = store.wal().durable();
         if !store.wal().is_idle() || store.wal().has_unstated() || store.is_checkpointing() {

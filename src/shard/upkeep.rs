@@ -156,7 +156,8 @@ impl Shard {
     }
 
     async fn write_out(self: &Rc<Self>) {
-        while !self.store.borrow().wal().is_idle() {
+        // What a full disk keeps from being written was never acknowledged.
+        while !self.store.borrow().wal().is_idle() && !self.store.borrow().is_full() {
             self.pump();
             glommio::timer::sleep(Duration::from_millis(1)).await;
         }

@@ -5,14 +5,14 @@ use crate::shard::Shard;
 use crate::shard::partitions::Partition;
 use ringlog_storage::PartitionKey;
 use std::cell::Cell;
-use std::rc::Rc;
+use std::rc::Weak;
 use std::task::{Poll, Waker};
 
 /// Somebody who waits for records of a partition. Used up by waking.
 #[derive(Clone)]
 pub enum Watcher {
     /// A fetch of this shard.
-    Here(Rc<Signal>),
+    Here(Weak<Signal>),
     /// A fetch of another shard, by its number there.
     Shard {
         /// The shard.
@@ -91,7 +91,11 @@ impl Shard {
 
     fn wake(&self, watcher: Watcher) {
         match watcher {
-            Watcher::Here(signal) => signal.set(),
+            Watcher::Here(signal) => {
+                if let Some(signal) = signal.upgrade() {
+                    signal.set();
+                }
+            }
             Watcher::Shard { shard, fetch } => self.run_on(shard, move |shard| shard.wake_fetch(fetch)),
         }
     }
@@ -105,8 +109,8 @@ impl Shard {
 }
 
 impl Watcher {
-    /// Whether the fetch has ended: nobody else holds its signal.
+    /// Whether the fetch has ended: it alone held its signal.
     fn is_dead(&self) -> bool {
-        matches!(self, Watcher::Here(signal) if Rc::strong_count(signal) == 1)
+        matches!(self, Watcher::Here(signal) if signal.strong_count() == 0)
     }
 }

@@ -22,12 +22,15 @@ pub const QUIET_PERIOD: Duration = Duration::from_millis(25);
 /// Periods without progress after which an executor counts as quiet.
 pub const QUIET_PERIODS: u32 = 25;
 
+/// Thread number of an executor that has left.
+const LEFT: i32 = -1;
+
 /// What an executor shows the watchdog.
 #[derive(Debug, Default)]
 pub struct Pulse {
     /// Moves with every piece of work. Only the executor writes it.
     progress: AtomicU64,
-    /// The executor's thread; 0 before it registered and after it left.
+    /// The executor's thread; 0 before it registered, [`LEFT`] after it left.
     thread: AtomicI32,
     /// Interruptions after which the executor found work. Only the watchdog writes it.
     useful: AtomicU64,
@@ -48,7 +51,7 @@ impl Pulse {
 
     /// The executor's thread is about to end.
     pub fn leave(&self) {
-        self.thread.store(0, Ordering::Release);
+        self.thread.store(LEFT, Ordering::Release);
     }
 
     /// Interruptions after which the executor found work to do.
@@ -117,14 +120,28 @@ impl Watched {
             return;
         }
         self.still += 1;
-        let thread = self.pulse.thread.load(Ordering::Acquire);
-        if thread != 0 {
-            // SAFETY: a system call with plain numbers. If the thread has just ended, the call fails and nothing
-            // happens; the process id keeps it from reaching another process's thread.
-            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGURG) };
-            self.interrupted = true;
+        match self.pulse.thread.load(Ordering::Acquire) {
+            LEFT => {}
+            // Its first task, which registers it, may be what it sleeps through: any thread may be it.
+            0 => threads().for_each(interrupt),
+            thread => {
+                interrupt(thread);
+                self.interrupted = true;
+            }
         }
     }
+}
+
+fn interrupt(thread: i32) {
+    // SAFETY: a system call with plain numbers. If the thread has just ended, the call fails and nothing happens;
+    // the process id keeps it from reaching another process's thread.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGURG) };
+}
+
+/// The threads of this process.
+fn threads() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 impl Drop for Watchdog {
@@ -132,6 +149,73 @@ impl Drop for Watchdog {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::{AsyncReadExt, AsyncWriteExt};
+    use glommio::net::TcpListener;
+    use glommio::{LocalExecutorBuilder, Placement};
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::sync::mpsc;
+
+    /// Far below what is sound: an event of this timer lies in nearly every first look at the rings.
+    const PREEMPT: Duration = Duration::from_micros(20);
+    /// What takes this long was lost, not slow: a round trip takes some 20 us.
+    const LOST: Duration = Duration::from_secs(2);
+    const ROUND_TRIPS: u32 = 2000;
+
+    /// Round trips over loopback with an echoing executor. `None` when one, or its start or end, was lost; its
+    /// thread then sleeps until the process ends.
+    fn round_trips(pulse: &Arc<Pulse>) -> Option<()> {
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let beats = Arc::clone(pulse);
+        let executor = LocalExecutorBuilder::new(Placement::Unbound)
+            .preempt_timer(PREEMPT)
+            .spawn(move || async move {
+                beats.register();
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                let mut stream = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let mut bytes = [0; 64];
+                while stream.read_exact(&mut bytes).await.is_ok() {
+                    beats.beat();
+                    if stream.write_all(&bytes).await.is_err() {
+                        break;
+                    }
+                }
+                beats.leave();
+                let _ = end.send(());
+            })
+            .unwrap();
+        std::mem::forget(executor);
+        let mut stream = TcpStream::connect(told.recv_timeout(LOST).ok()?).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(LOST)).unwrap();
+        for _ in 0..ROUND_TRIPS {
+            stream.write_all(&[1; 64]).unwrap();
+            stream.read_exact(&mut [0; 64]).ok()?;
+        }
+        drop(stream);
+        ended.recv_timeout(LOST).ok()
+    }
+
+    #[test]
+    fn executors_that_lose_wake_ups_hang_without_the_watchdog_and_not_with_it() {
+        const TRIES: usize = 50;
+        let alone = (0..TRIES).find(|_| round_trips(&Arc::default()).is_none());
+        assert!(alone.is_some(), "glommio loses no wake-up any more: this file can go");
+        for _ in 0..5 {
+            let pulse = Arc::new(Pulse::default());
+            let watchdog = Watchdog::start(vec![Arc::clone(&pulse)]).unwrap();
+            assert!(round_trips(&pulse).is_some(), "the watchdog bounds every sleep");
+            drop(watchdog);
         }
     }
 }

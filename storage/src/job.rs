@@ -43,6 +43,16 @@ impl std::fmt::Debug for Job {
 }
 
 impl Job {
+    /// Files and folders that are gone once it is done: who has them open lets go of them.
+    #[must_use]
+    pub fn removes(&self) -> (Vec<String>, Option<String>) {
+        match &self.0 {
+            Work::Remove { files, .. } => (files.clone(), None),
+            Work::RemovePartition { dir } => (Vec::new(), Some(dir.clone())),
+            _ => (Vec::new(), None),
+        }
+    }
+
     /// What it does, for logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -146,7 +156,14 @@ fn run_work(disk: &dyn Disk, files: &Files, work: Work) -> io::Result<Output> {
             if make_dir {
                 disk.make_dirs(parent(&path))?;
             }
-            let file = files.get(disk, &path)?;
+            let file = match files.get(disk, &path) {
+                // Another shard removed the topic's last other partition, and the empty folder with it.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    disk.make_dirs(parent(&path))?;
+                    files.get(disk, &path)?
+                }
+                file => file?,
+            };
             if allocate > reserved {
                 file.allocate(reserved, allocate)?;
             }

@@ -97,6 +97,17 @@ impl Segments {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets go of a removed segment's file, so that its space is free.
+    pub fn forget(&self, path: &str) {
+        self.lock().by_path.remove(path);
+    }
+
+    /// Lets go of all files of a removed folder.
+    pub fn forget_below(&self, dir: &str) {
+        let below = |path: &String| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
+        self.lock().by_path.retain(|path, _| !below(path));
+    }
+
     fn get(&self, disk: &dyn Disk, read: &ColdRead) -> io::Result<Arc<Segment>> {
         let mut opened = self.lock();
         opened.clock += 1;

@@ -12,6 +12,7 @@ const MAY: &[(&str, &str)] = &[
     ),
     ("storage/src/disk/", "O_DIRECT needs aligned memory, mapping and preallocation need system calls"),
     ("src/host.rs", "limits, file systems and io_uring are asked about by system calls"),
+    ("tests/lib/confine.rs", "limits and seccomp filters for a child, set between fork and exec"),
     ("src/shard/watchdog.rs", "interrupts a shard's thread with a signal (tgkill)"),
 ];
 

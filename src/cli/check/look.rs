@@ -161,7 +161,8 @@ fn names(disk: &dyn Disk, dir: &str) -> io::Result<Vec<(String, bool)>> {
 
 /// Reports what nobody knows, and notes what is waiting to be removed or was set aside.
 fn look_for_strangers(disk: &dyn Disk, folder: &Folder, report: &mut Report) -> io::Result<()> {
-    const KNOWN: [&str; 7] = ["VERSION", "LOCK", "metadata", "wal", "checkpoint", "topics", "stray"];
+    const KNOWN: [&str; 8] =
+        ["VERSION", "LOCK", "RESERVE", "metadata", "wal", "checkpoint", "topics", "stray"];
     const UNKNOWN: &str = "ringlog does not know it and leaves it alone: move it elsewhere";
     let mut strangers = Vec::new();
     for (name, _) in names(disk, "")? {

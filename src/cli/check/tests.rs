@@ -96,7 +96,6 @@ impl Lab {
                 ids
             },
             first_file_bytes: 1 << 20,
-            expects_data: false,
         };
         recover(&self.disk, &mut plan)
     }

@@ -194,7 +194,14 @@ pub fn make_dirs_durably(disk: &dyn Disk, dir: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a folder and all below it; absent is fine.
+fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder and all below it; absent is fine, also when another thread is removing the same.
 ///
 /// # Errors
 /// What the disk says.
@@ -206,7 +213,7 @@ pub fn remove_tree(disk: &dyn Disk, dir: &str) -> io::Result<()> {
     };
     for entry in entries {
         let path = format!("{dir}/{}", entry.name);
-        if entry.is_dir { remove_tree(disk, &path)? } else { disk.remove_file(&path)? }
+        if entry.is_dir { remove_tree(disk, &path)? } else { absent_is_fine(disk.remove_file(&path))? }
     }
-    disk.remove_dir(dir)
+    absent_is_fine(disk.remove_dir(dir))
 }
