@@ -1,5 +1,5 @@
 //! Deliberate bugs, for the simulator to catch: what a check cannot find it need not check. They exist only with
-//! the feature `mutants`, which only the tests enable; without it [`on`] is `false` and the compiler drops them.
+//! the feature `mutants`, which only the tests enable; without it `on` is `false` and the compiler drops them.
 
 /// A deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

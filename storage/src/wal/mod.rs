@@ -1,4 +1,4 @@
-//! The write-ahead log of one shard: its bytes ([`format`]), the machine that fills commits and tracks what is
+//! The write-ahead log of one shard: its bytes ([`mod@format`]), the machine that fills commits and tracks what is
 //! durable ([`writer`]) and what recovery decides from what it finds ([`scan`]). All of it pure.
 
 pub mod format;
