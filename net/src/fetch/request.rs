@@ -168,7 +168,8 @@ impl<'a> FetchRequest<'a> {
         reader.tagged_fields(|tag, content| {
             match tag {
                 0 => self.cluster_id = content.nullable_str(true).at("cluster_id")?,
-                1 if version >= 15 => {
+                1 => {
+                    in_version("replica_state", version >= 15)?;
                     self.replica_id = content.i32().at("replica_id")?;
                     self.replica_epoch = content.i64().at("replica_epoch")?;
                     content.skip_tagged_fields(true)?;
@@ -243,16 +244,25 @@ fn read_partition(r: &mut Reader<'_>, version: i16) -> Result<FetchPartition, Gu
     if version >= FLEXIBLE_SINCE {
         r.tagged_fields(|tag, content| {
             match tag {
-                0 if version >= 17 => {
-                    partition.replica_directory_id = content.uuid().at("replica_directory_id")?
+                0 => {
+                    in_version("replica_directory_id", version >= 17)?;
+                    partition.replica_directory_id = content.uuid().at("replica_directory_id")?;
                 }
-                1 if version >= 18 => partition.high_watermark = content.i64().at("high_watermark")?,
+                1 => {
+                    in_version("high_watermark", version >= 18)?;
+                    partition.high_watermark = content.i64().at("high_watermark")?;
+                }
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
     }
     Ok(partition)
+}
+
+/// Refuses a tagged field that this version does not have, as Kafka does, instead of taking it for an unknown one.
+fn in_version(field: &'static str, is_in: bool) -> Result<(), GuardError> {
+    if is_in { Ok(()) } else { Err(GuardError { field, cause: Cause::TagNotInVersion }) }
 }
 
 fn read_forgotten<'a>(reader: &mut Reader<'a>, version: i16) -> Result<ForgottenTopic<'a>, GuardError> {

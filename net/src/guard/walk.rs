@@ -107,11 +107,13 @@ impl Walk<'_> {
     fn tagged_fields(&mut self, fields: &'static [Field]) -> Result<(), GuardError> {
         let mut reader = self.reader;
         reader.tagged_fields(|tag, content| {
-            let known = |field: &&Field| field.tag == Some(tag) && field.is_in(self.version);
-            let Some(field) = fields.iter().find(known) else {
+            let Some(field) = fields.iter().find(|field| field.tag == Some(tag)) else {
                 self.spend("tagged_fields", u64::from(TAGGED_FIELD_HEAP))?;
                 return Ok(false);
             };
+            if !field.is_in(self.version) {
+                return Err(GuardError { field: field.name, cause: Cause::TagNotInVersion });
+            }
             let mut walk = Walk { reader: *content, ..*self };
             walk.field(field)?;
             *content = walk.reader;

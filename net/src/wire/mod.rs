@@ -66,6 +66,8 @@ pub enum Cause {
     },
     /// A known tagged field whose announced size is not the size of its content.
     TagSize,
+    /// A tagged field that this version does not have, though another one does.
+    TagNotInVersion,
     /// The decoded message would take more memory than this API may use.
     TooMuchMemory,
     /// This API, or this version of it, is not served.
@@ -94,6 +96,7 @@ impl fmt::Display for Cause {
             Cause::BadPresence => f.write_str("presence byte is neither 1 nor -1"),
             Cause::TooMany { count, max } => write!(f, "{count} elements, at most {max} are taken"),
             Cause::TagSize => f.write_str("size of the tagged field is not that of its content"),
+            Cause::TagNotInVersion => f.write_str("tagged field of another version"),
             Cause::TooMuchMemory => f.write_str("decoding would take too much memory"),
             Cause::NotServed => f.write_str("not served"),
             Cause::Library => f.write_str("refused by the decoder"),

@@ -95,3 +95,30 @@ pub(crate) fn node_endpoints(buf: &mut BytesMut, number: u32, endpoints: &[NodeE
     put_uvarint(buf, u32::try_from(content.len()).expect("a few endpoints"));
     buf.put_slice(&content);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Reader;
+
+    #[test]
+    fn a_string_longer_than_kafka_allows_is_cut_at_a_character() {
+        let text = "語".repeat(20_000);
+        for flexible in [false, true] {
+            let mut buf = BytesMut::new();
+            string(&mut buf, flexible, &text);
+            let mut reader = Reader::new(&buf);
+            // 32,767 is not a multiple of three.
+            assert_eq!(reader.str(flexible), Ok(&text[..32_766]));
+            assert!(reader.rest().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_frame_counts_what_lies_elsewhere_and_not_what_came_before() {
+        let mut buf = BytesMut::from(&b"before"[..]);
+        let start = begin_frame(&mut buf, true, 0x0102_0304);
+        end_frame(&mut buf, start, 1000);
+        assert_eq!(&buf[6..], [0, 0, 0x03, 0xed, 1, 2, 3, 4, 0]);
+    }
+}
