@@ -25,15 +25,15 @@ pub struct DumpArgs {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// A write-ahead log file: wal/<generation>/<shard>/<n>.wal
+    /// A write-ahead log file: wal/GENERATION/SHARD/N.wal
     Wal(RecordArgs),
-    /// A segment: topics/<topic id>/<partition>/<base offset>.log
+    /// A segment: topics/TOPIC_ID/PARTITION/BASE_OFFSET.log
     Segment(RecordArgs),
-    /// A segment's index: topics/<topic id>/<partition>/<base offset>.idx
+    /// A segment's index: topics/TOPIC_ID/PARTITION/BASE_OFFSET.idx
     Index(FileArgs),
-    /// The metadata: metadata/snapshot or metadata/<n>.log
+    /// The metadata: metadata/snapshot or metadata/N.log
     Metadata(FileArgs),
-    /// A checkpoint: checkpoint/<generation>/<shard>/<n>.ckpt
+    /// A checkpoint: checkpoint/GENERATION/SHARD/N.ckpt
     Checkpoint(FileArgs),
 }
 
