@@ -239,7 +239,7 @@ impl PartitionLog {
         active.first_append_ms.get_or_insert(now_ms);
         self.epochs.assign(leader_epoch, base_offset);
         if info.has_producer_id() {
-            self.producers.apply(&info, base_offset, now_ms);
+            self.producers.apply(&info, base_offset);
         }
         (Appended { base_offset, last_offset: info.last_offset(), lsn }, taken)
     }

@@ -232,7 +232,7 @@ impl<B: CommitBuffer> Store<B> {
         self.log(ix).producers.check(info)
     }
 
-    /// Forgets producers that have written nothing for `expiration_ms`.
+    /// Forgets producers whose newest record is `expiration_ms` old.
     pub fn expire_producers(&mut self, ix: PartitionIx, now_ms: i64, expiration_ms: i64) {
         self.log_mut(ix).producers.expire(now_ms, expiration_ms);
     }
