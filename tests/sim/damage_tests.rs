@@ -188,5 +188,5 @@ fn data_of_an_unknown_topic_are_set_aside_whole_wherever_the_crash_comes() {
 fn a_damaged_head_of_the_current_generation_is_reported() {
     let folder = Folder::new();
     folder.disk.flip("wal/CURRENT", 0, 0);
-    assert!(matches!(start(&folder.disk), Err(Error::Io(e)) if e.kind() == std::io::ErrorKind::InvalidData));
+    assert!(matches!(start(&folder.disk), Err(Error::Damaged { path, .. }) if path == "wal/CURRENT"));
 }
