@@ -258,7 +258,8 @@ fn open_data(
     if known.is_none() && image.cluster_id().is_some() {
         return Err("the data folder has metadata but no VERSION file: restore that file".to_owned());
     }
-    let version = known.unwrap_or_else(|| VersionFile {
+    // Before anything of this format is written: a binary that does not know it must not open the folder any more.
+    let version = known.map(|known| VersionFile { format: FORMAT, ..known }).unwrap_or_else(|| VersionFile {
         format: FORMAT,
         cluster_id: control::usable_id(),
         node_id: options.node_id,

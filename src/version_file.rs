@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use uuid::Uuid;
 
-/// The format that this binary writes.
-pub const FORMAT: u32 = 1;
+/// The format that this binary writes. Folders of lower formats are taken over: format 2 added kinds of frames to the
+/// WAL and the high watermark to checkpoints, which a binary that knows only format 1 would misread.
+pub const FORMAT: u32 = 2;
 const PATH: &str = "VERSION";
 
 /// What the file says.
@@ -53,6 +54,17 @@ pub fn read(disk: &dyn Disk, node_id: i32) -> Result<Option<VersionFile>, String
         ));
     }
     Ok(Some(file))
+}
+
+/// Gives the folder this binary's format, if it has a lower one.
+///
+/// # Errors
+/// What the disk says; `InvalidData` where the file is damaged.
+pub fn upgrade(disk: &dyn Disk) -> io::Result<()> {
+    let text = String::from_utf8_lossy(&read_file(disk, PATH)?).into_owned();
+    let file: VersionFile = toml::from_str(&text)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.message().to_owned()))?;
+    if file.format < FORMAT { write(disk, &VersionFile { format: FORMAT, ..file }) } else { Ok(()) }
 }
 
 /// Writes the file, atomically and durably.

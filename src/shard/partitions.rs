@@ -279,7 +279,10 @@ impl Shard {
         loop {
             let Some(event) = self.store.borrow_mut().next_event() else { return any };
             any = true;
-            let (Event::Durable(ix) | Event::BlockLoaded(ix)) = event;
+            let (Event::Durable(ix)
+            | Event::BlockLoaded(ix)
+            | Event::Truncated(ix)
+            | Event::TruncationFailed(ix)) = event;
             let Some(partition) = self.partitions.borrow().at(ix) else { continue };
             match event {
                 Event::Durable(_) => {
@@ -288,7 +291,9 @@ impl Shard {
                         self.wake_watchers(&partition);
                     }
                 }
-                Event::BlockLoaded(_) => self.resume_queue(&partition),
+                Event::BlockLoaded(_) | Event::Truncated(_) | Event::TruncationFailed(_) => {
+                    self.resume_queue(&partition);
+                }
             }
         }
     }

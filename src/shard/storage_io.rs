@@ -60,10 +60,11 @@ impl Shard {
             glommio::spawn_local(async move {
                 let name = work.name();
                 let run = glommio::executor().spawn_blocking(move || {
-                    let (removed, folder) = work.removes();
+                    let ((removed, folder), cut) = (work.removes(), work.cuts());
                     let output = job::run(&*disk, &files, work);
                     removed.iter().for_each(|path| segments.forget(path));
                     folder.iter().for_each(|dir| segments.forget_below(dir));
+                    cut.iter().for_each(|(dir, cuts)| segments.cut(dir, *cuts));
                     output
                 });
                 match run.await {

@@ -10,7 +10,8 @@
 //! 12  version u16             40  covered LSN   u64           1  0 state, 1 deleted
 //! 14  kind: 0 base, 1 delta   48  durable LSN   u64           8  applied LSN; a state goes on with
 //! 16  length of the file u32  56  entries       u32           8  log start offset
-//! 20  generation u64          60  entries ...                 4  segments, each: base, end, bytes, max timestamp
+//! 20  generation u64          60  entries ...                 8  high watermark
+//!                                                             4  segments, each: base, end, bytes, max timestamp
 //!                                                             .  epochs, producers, each with u32 length
 //! ```
 
@@ -25,7 +26,9 @@ use uuid::Uuid;
 pub const PRODUCERS_MAX: u32 = 100_000;
 
 const MAGIC: &[u8; 8] = b"RLCHKPNT";
-const VERSION: u16 = 1;
+/// Version 1 had no high watermarks: it is read as well.
+const VERSION: u16 = 2;
+const VERSION_MIN: u16 = 1;
 
 /// Whether a file holds everything or only what changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub struct PartitionState {
     pub applied: Lsn,
     /// First offset that may be read.
     pub log_start: i64,
+    /// The high watermark last noted; never below the log start, nor beyond the log's end.
+    pub high_watermark: i64,
     /// Its segments, oldest first; never empty; the last one is being appended to.
     pub segments: Vec<SegmentState>,
     /// Leader epoch history, encoded.
@@ -74,6 +79,7 @@ impl PartitionState {
             key,
             applied: 0,
             log_start: 0,
+            high_watermark: 0,
             segments: vec![SegmentState { base: 0, end: 0, bytes: 0, max_timestamp: -1 }],
             epochs: Vec::new(),
             producers: Vec::new(),
@@ -192,14 +198,14 @@ impl Checkpoint {
             return Err(Bad::Damaged);
         }
         let version = u16::from_le_bytes([bytes[12], bytes[13]]);
-        if version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return Err(Bad::Newer(version));
         }
-        decode_body(bytes).ok_or(Bad::Damaged)
+        decode_body(bytes, version).ok_or(Bad::Damaged)
     }
 }
 
-fn decode_body(bytes: &[u8]) -> Option<Checkpoint> {
+fn decode_body(bytes: &[u8], version: u16) -> Option<Checkpoint> {
     let mut take = Take(&bytes[14..]);
     let kind = if take.u16()? == 0 { Kind::Base } else { Kind::Delta };
     take.u32()?;
@@ -208,7 +214,7 @@ fn decode_body(bytes: &[u8]) -> Option<Checkpoint> {
     let count = take.u32()?;
     let mut entries = Vec::new();
     for _ in 0..count {
-        entries.push(decode_entry(&mut take)?);
+        entries.push(decode_entry(&mut take, version)?);
     }
     take.0.is_empty().then_some(Checkpoint { kind, generation, shard, sequence, covered, durable, entries })
 }
@@ -224,6 +230,7 @@ fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
     out.put_u64(applied);
     let Entry::State(state) = entry else { return };
     out.put_i64(state.log_start);
+    out.put_i64(state.high_watermark);
     out.put_u32(u32::try_from(state.segments.len()).expect("segments are bounded"));
     for segment in &state.segments {
         out.put_i64(segment.base);
@@ -235,14 +242,16 @@ fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
     out.put_bytes(&state.producers);
 }
 
-fn decode_entry(take: &mut Take<'_>) -> Option<Entry> {
+fn decode_entry(take: &mut Take<'_>, version: u16) -> Option<Entry> {
     let topic = Uuid::from_slice(take.raw(16)?).ok()?;
     let key = PartitionKey { topic, partition: take.u32()?.cast_signed() };
     let (is_deleted, applied) = (take.u8()? != 0, take.u64()?);
     if is_deleted {
         return Some(Entry::Deleted { key, applied });
     }
-    let (log_start, count) = (take.i64()?, take.u32()?);
+    let log_start = take.i64()?;
+    let high_watermark = if version == VERSION_MIN { log_start } else { take.i64()? };
+    let count = take.u32()?;
     let mut segments = Vec::new();
     for _ in 0..count {
         segments.push(SegmentState {
@@ -257,6 +266,7 @@ fn decode_entry(take: &mut Take<'_>) -> Option<Entry> {
         key,
         applied,
         log_start,
+        high_watermark,
         segments,
         epochs,
         producers,
@@ -276,7 +286,7 @@ mod tests {
                     return Entry::Deleted { key, applied: 8 };
                 }
                 let mut state = PartitionState::fresh(key);
-                state.applied = 9;
+                (state.applied, state.high_watermark) = (9, 15);
                 state.epochs = vec![1, 2, 3];
                 state.segments.push(SegmentState { base: 7, end: 19, bytes: 4321, max_timestamp: 77 });
                 Entry::State(state)
@@ -299,6 +309,22 @@ mod tests {
             let checkpoint = checkpoint(partitions);
             assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint));
         }
+    }
+
+    #[test]
+    fn the_first_version_has_no_high_watermark() {
+        let mut checkpoint = checkpoint(1);
+        let Entry::State(state) = &mut checkpoint.entries[0] else { panic!("a state") };
+        (state.log_start, state.high_watermark) = (3, 3);
+        let mut bytes = checkpoint.encode();
+        // The entry begins at 60; before the high watermark come key, tag, LSN and log start.
+        bytes.drain(60 + 20 + 1 + 8 + 8..60 + 20 + 1 + 8 + 8 + 8);
+        bytes[12] = 1;
+        let len = u32::try_from(bytes.len()).unwrap();
+        bytes[16..20].copy_from_slice(&len.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[12..]);
+        bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
     }
 
     #[test]

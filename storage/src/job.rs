@@ -2,6 +2,8 @@
 
 use crate::batch::{HEADER_BYTES, peek};
 use crate::chunk::AlignedBuffer;
+pub use crate::cut::CutPoint;
+use crate::cut::{self, CutFiles, Search};
 use crate::disk::{BLOCK, Disk, File, Open, is_full, make_dirs_durably, parent, remove_tree, replace_file};
 use crate::index::SegmentIndex;
 use crate::mutant::{self, Mutant};
@@ -21,7 +23,14 @@ pub(crate) enum Work {
     /// Make (if fresh) and head a WAL file.
     PrepareWal { path: String, request: FileRequest },
     /// Write blocks of a segment, reserving `reserved..allocate` first.
-    Write { path: String, make_dir: bool, pieces: Vec<Piece>, reserved: u64, allocate: u64 },
+    Write {
+        path: String,
+        make_dir: bool,
+        first: Option<First>,
+        pieces: Vec<Piece>,
+        reserved: u64,
+        allocate: u64,
+    },
     /// Cut a segment to its length, sync it, write its index.
     Seal { log: String, idx: String, base: i64, bytes: u64, index: SegmentIndex, indexed_from: u64 },
     /// Sync segment files, then folders in the order given.
@@ -34,6 +43,17 @@ pub(crate) enum Work {
     RemovePartition { dir: String },
     /// Read the first `len` bytes of the block at `position`.
     ReadBlock { path: String, position: u64, len: usize },
+    /// Find where a log is to be cut.
+    FindCut(Search),
+    /// Cut a log's files.
+    Cut(CutFiles),
+}
+
+/// Written before a segment's first bytes are.
+pub(crate) struct First {
+    /// Its producer snapshot, and what that says.
+    pub path: String,
+    pub bytes: Vec<u8>,
 }
 
 impl std::fmt::Debug for Job {
@@ -53,6 +73,16 @@ impl Job {
         }
     }
 
+    /// The folder of a partition whose log it cuts, and how often that log was cut then: for
+    /// [`Segments::cut`](crate::reader::Segments::cut).
+    #[must_use]
+    pub fn cuts(&self) -> Option<(String, u64)> {
+        match &self.0 {
+            Work::Cut(cut) => Some((cut.dir.clone(), cut.cuts)),
+            _ => None,
+        }
+    }
+
     /// What it does, for logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -65,6 +95,8 @@ impl Job {
             Work::Remove { .. } => "remove segments",
             Work::RemovePartition { .. } => "remove partition",
             Work::ReadBlock { .. } => "read block",
+            Work::FindCut(_) => "find where to truncate",
+            Work::Cut(_) => "truncate",
         }
     }
 }
@@ -78,6 +110,10 @@ pub enum Output {
     Full,
     /// The bytes that were to be read.
     Bytes(Vec<u8>),
+    /// Where to cut.
+    Cut(CutPoint),
+    /// What was to be read is damaged, in these words.
+    Damaged(String),
 }
 
 /// Handles of files being written, so that a job need not open its file each time. Used on helper threads only.
@@ -105,7 +141,7 @@ impl Files {
     }
 
     /// The file, opened for direct writes if it is not open yet.
-    fn get(&self, disk: &dyn Disk, path: &str) -> io::Result<Arc<dyn File>> {
+    pub(crate) fn get(&self, disk: &dyn Disk, path: &str) -> io::Result<Arc<dyn File>> {
         let mut handles = self.handles();
         handles.clock += 1;
         let clock = handles.clock;
@@ -126,7 +162,7 @@ impl Files {
         Ok(file)
     }
 
-    fn forget(&self, path: &str) {
+    pub(crate) fn forget(&self, path: &str) {
         self.handles().by_path.remove(path);
     }
 
@@ -152,9 +188,13 @@ pub fn run(disk: &dyn Disk, files: &Files, job: Job) -> io::Result<Output> {
 fn run_work(disk: &dyn Disk, files: &Files, work: Work) -> io::Result<Output> {
     match work {
         Work::PrepareWal { path, request } => prepare_wal(disk, &path, &request)?,
-        Work::Write { path, make_dir, pieces, reserved, allocate } => {
-            if make_dir {
+        Work::Write { path, make_dir, first, pieces, reserved, allocate } => {
+            if make_dir || first.is_some() {
                 disk.make_dirs(parent(&path))?;
+            }
+            if let Some(First { path, bytes }) = first {
+                // Synced at once: a truncation relies on it after any crash from now on.
+                replace_file(disk, &path, &bytes)?;
             }
             let file = match files.get(disk, &path) {
                 // Another shard removed the topic's last other partition, and the empty folder with it.
@@ -213,6 +253,16 @@ fn run_work(disk: &dyn Disk, files: &Files, work: Work) -> io::Result<Output> {
             }
             return Ok(Output::Bytes(block[..len].to_vec()));
         }
+        Work::FindCut(search) => {
+            return match cut::find(disk, search) {
+                Ok(point) => Ok(Output::Cut(point)),
+                Err(e) if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+                    Ok(Output::Damaged(e.to_string()))
+                }
+                Err(e) => Err(e),
+            };
+        }
+        Work::Cut(cut) => cut::cut(disk, files, &cut)?,
     }
     Ok(Output::Done)
 }
@@ -224,11 +274,11 @@ fn encoded(index: &SegmentIndex) -> Vec<u8> {
 }
 
 /// A failed sync leaves the disk in an unknown state, whatever its reason: never "full, try again".
-fn fatal(error: io::Error) -> io::Error {
+pub(crate) fn fatal(error: io::Error) -> io::Error {
     io::Error::other(format!("sync: {error}"))
 }
 
-fn unless_gone(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn unless_gone(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,

@@ -5,13 +5,13 @@
 //! wal/CURRENT                          the current generation and its number of shards
 //! wal/<generation>/<shard>/<n>.wal     write-ahead log
 //! checkpoint/<generation>/<shard>/<n>.ckpt
-//! topics/<topic id>/<partition>/<base offset>.log, .idx
+//! topics/<topic id>/<partition>/<base offset>.log, .idx, .snapshot
 //! stray/                               data of topics that the metadata do not know
 //! metadata/                            metadata log and snapshots
 //! ```
 
 use crate::PartitionKey;
-use crate::disk::{Disk, read_file, replace_file};
+use crate::disk::{Disk, beside, read_file, replace_file};
 use std::io;
 use uuid::Uuid;
 
@@ -72,6 +72,20 @@ pub fn segment_file(key: &PartitionKey, base: i64) -> String {
 #[must_use]
 pub fn index_file(key: &PartitionKey, base: i64) -> String {
     format!("{}/{base:020}.idx", partition_dir(key))
+}
+
+/// The producers before a segment's first record.
+#[must_use]
+pub fn snapshot_file(key: &PartitionKey, base: i64) -> String {
+    format!("{}/{base:020}.snapshot", partition_dir(key))
+}
+
+/// Every file that a segment may have, with those that a crash left half written.
+#[must_use]
+pub fn segment_files(key: &PartitionKey, base: i64) -> [String; 5] {
+    let (log, snapshot) = (segment_file(key, base), snapshot_file(key, base));
+    let (new_log, new_snapshot) = (beside(&log), beside(&snapshot));
+    [log, index_file(key, base), snapshot, new_log, new_snapshot]
 }
 
 /// The current WAL generation.

@@ -42,6 +42,30 @@ pub enum Mutant {
     DroppedForgotten,
     /// Commits never state the durable LSN.
     NeverStatesDurable,
+    /// Files are cut before the frame that says so is durable.
+    TruncateEarly,
+    /// A sealed segment's own file is cut.
+    TruncateInPlace,
+    /// Files are not cut at all: those of segments that are gone stay.
+    CutFilesKept,
+    /// Recovery does not replay truncations.
+    TruncationForgotten,
+    /// Batches that were cut stay remembered of their producers.
+    ProducersNotCut,
+    /// What cut batches had displaced does not come back.
+    DisplacedForgotten,
+    /// Leader epochs of what was cut stay.
+    EpochsNotCut,
+    /// The high watermark stays above the end of a log that was cut.
+    WatermarkNotLowered,
+    /// Checkpoints forget the high watermark.
+    WatermarkNotInCheckpoint,
+    /// The start of an epoch is not logged.
+    UnloggedEpochStart,
+    /// Reads go by what was known of a segment's file before it was cut.
+    StaleIndex,
+    /// A truncation does not wait for what is in flight.
+    TruncateUnsettled,
 }
 
 #[cfg(feature = "mutants")]

@@ -314,6 +314,28 @@ impl Producers {
         }
     }
 
+    /// Whether a batch is remembered that does not lie wholly below `offset`.
+    #[must_use]
+    pub fn has_from(&self, offset: i64) -> bool {
+        // A producer's batches ascend.
+        let newest =
+            |entry: &Entry| entry.batches().last().is_some_and(|batch| batch.last_offset() >= offset);
+        self.entries.iter().any(newest)
+    }
+
+    /// The log was cut at `offset`: `known` is a [snapshot](Producers::snapshot) of the producers as they were there,
+    /// or empty where none of their batches was cut.
+    ///
+    /// # Panics
+    /// When `known` is neither: it comes from a file or a frame with a right checksum.
+    pub fn cut(&mut self, offset: i64, known: &[u8]) {
+        if known.is_empty() {
+            self.truncate(offset);
+        } else {
+            *self = Producers::restore(known, self.max).expect("a snapshot, by its checksum");
+        }
+    }
+
     /// Appends all state to `out`, for a checkpoint, which adds the checksum.
     pub fn snapshot(&self, out: &mut Vec<u8>) {
         let count = u32::try_from(self.len()).expect("at most `max`, a u32");

@@ -6,8 +6,9 @@
 
 use crate::batch::{BatchInfo, HEADER_BYTES, peek, records_of};
 use crate::chunk::AlignedBuffer;
-use crate::disk::{Disk, File, Open, Shared, block_ceil, block_floor};
+use crate::disk::{Disk, File, Open, Shared, block_ceil, block_floor, parent};
 use crate::index::SegmentIndex;
+use crate::mutant::{self, Mutant};
 use crate::store::ColdRead;
 use hashbrown::HashMap;
 use std::io;
@@ -83,6 +84,22 @@ pub struct Segments {
 struct Opened {
     by_path: HashMap<String, (Arc<Segment>, u64), foldhash::fast::RandomState>,
     clock: u64,
+    /// Truncations of the partitions whose logs were cut, by folder: see [`ColdRead::cuts`].
+    cuts: HashMap<String, u64, foldhash::fast::RandomState>,
+}
+
+impl Opened {
+    /// Refuses a read that was planned before its log was cut: the file may be another one now, which is written to
+    /// and must not be mapped.
+    fn check(&self, read: &ColdRead) -> io::Result<()> {
+        match self.cuts.get(parent(&read.log)) {
+            Some(cuts) if *cuts > read.cuts && !mutant::on(Mutant::StaleIndex) => {
+                let text = format!("{}: the log was cut since", read.log);
+                Err(io::Error::new(io::ErrorKind::NotFound, text))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Segments {
@@ -102,14 +119,28 @@ impl Segments {
         self.lock().by_path.remove(path);
     }
 
+    /// Lets go of all files of a partition whose log was cut, and refuses what was planned before: it was cut `cuts`
+    /// times in all. Said between the cut of the files and [`job_done`](crate::store::Store::job_done), after which they
+    /// are written to again.
+    pub fn cut(&self, dir: &str, cuts: u64) {
+        let mut opened = self.lock();
+        opened.cuts.insert(dir.to_owned(), cuts);
+        if !mutant::on(Mutant::StaleIndex) {
+            opened.by_path.retain(|path, _| parent(path) != dir);
+        }
+    }
+
     /// Lets go of all files of a removed folder.
     pub fn forget_below(&self, dir: &str) {
         let below = |path: &String| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
-        self.lock().by_path.retain(|path, _| !below(path));
+        let mut opened = self.lock();
+        opened.by_path.retain(|path, _| !below(path));
+        opened.cuts.remove(dir);
     }
 
     fn get(&self, disk: &dyn Disk, read: &ColdRead) -> io::Result<Arc<Segment>> {
         let mut opened = self.lock();
+        opened.check(read)?;
         opened.clock += 1;
         let clock = opened.clock;
         let known = opened.by_path.get_mut(&read.log).map(|(segment, used)| {
@@ -124,6 +155,7 @@ impl Segments {
             known => Arc::new(Segment::open(disk, read, known.as_deref())?),
         };
         let mut opened = self.lock();
+        opened.check(read)?;
         if opened.by_path.len() >= self.limit {
             let oldest = opened.by_path.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(path) = oldest.map(|(path, _)| path.clone()) {

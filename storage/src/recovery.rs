@@ -4,6 +4,8 @@
 //! A crash before the rename repeats all of it; a crash after it finds nothing to replay. One path serves a
 //! clean restart, a crash and another number of shards. Segments are never scanned.
 
+mod partition;
+mod references;
 mod replay;
 
 use crate::checkpoint::{Bad, Checkpoint, Entry, Kind, PartitionState};
@@ -14,10 +16,11 @@ use crate::layout::{self, Current};
 use crate::mutant::{self, Mutant};
 use crate::store::StoreState;
 use crate::wal::Lsn;
-use crate::wal::format::{COMMIT_HEAD, FileUse, Frames};
-use crate::wal::scan::{Damage, Found, decide, find_commits, holds_commits_beyond};
+use crate::wal::format::{COMMIT_HEAD, CommitInfo, FileUse, Frame, Frames};
+use crate::wal::scan::{Damage, Found, Verdict, decide, find_commits, holds_commits_beyond};
 use crate::wal::writer::FileRequest;
 use crate::{PartitionKey, disk};
+pub(crate) use references::References;
 use replay::Replay;
 use std::collections::BTreeMap;
 use std::io;
@@ -162,25 +165,69 @@ fn drain_shard(
     let covered = checkpoints.covered;
     let files = read_wal_heads(disk, generation, shard, covered)?;
     let mut found = Vec::new();
+    let mut has_references = false;
     for (at, (path, usage)) in files.iter().enumerate() {
         let bytes = read_direct(disk, path)?;
-        found.extend(find_commits(&bytes, usage).into_iter().map(|info| Found { file: at, info }));
+        for info in find_commits(&bytes, usage) {
+            let mut frames = Frames::of(commit_body(&bytes, &info));
+            has_references |= frames.any(|(_, frame)| matches!(frame, Frame::Reference { .. }));
+            found.push(Found { file: at, info });
+        }
     }
     let verdict = decide(found, covered, checkpoints.durable)
         .map_err(|damage| describe(&damage, &files, generation, shard))?;
+    let mut references = References::default();
+    let mut end = verdict.end;
+    if has_references {
+        for_each_frame(disk, &files, &verdict, |lsn, key, frame| {
+            if lsn > checkpoints.applied(&key) {
+                references.note(lsn, key, frame);
+            }
+            Ok(())
+        })?;
+        end = references.judge(disk, verdict.end, verdict.durable)?;
+    }
     report.discarded += verdict.discarded;
-    let mut replay = Replay::new(disk, checkpoints.states, checkpoints.deleted, covered);
+    report.discarded += verdict.replay.iter().filter(|commit| commit.info.last_lsn() > end).count();
+    let mut replay = Replay::new(disk, checkpoints, &references);
+    for_each_frame(
+        disk,
+        &files,
+        &verdict,
+        |lsn, key, frame| {
+            if lsn <= end { replay.apply(lsn, key, frame) } else { Ok(()) }
+        },
+    )?;
+    report.frames += replay.frames();
+    report.bytes += replay.bytes();
+    for state in replay.finish()? {
+        let twice = partitions.insert(state.key, state);
+        assert!(twice.is_none(), "a partition belongs to one shard");
+    }
+    Ok(())
+}
+
+fn commit_body<'a>(file: &'a [u8], info: &CommitInfo) -> &'a [u8] {
+    let start = usize::try_from(info.position).expect("it was read from memory") + COMMIT_HEAD;
+    &file[start..start + info.body_len as usize]
+}
+
+/// Calls `each` for every frame to replay, in order.
+fn for_each_frame(
+    disk: &dyn Disk,
+    files: &[(String, FileUse)],
+    verdict: &Verdict,
+    mut each: impl FnMut(Lsn, PartitionKey, &Frame<'_>) -> io::Result<()>,
+) -> io::Result<()> {
     let mut open: Option<(usize, AlignedBuffer)> = None;
     for commit in &verdict.replay {
         let bytes = match open.take() {
             Some((file, bytes)) if file == commit.file => bytes,
             _ => read_direct(disk, &files[commit.file].0)?,
         };
-        let start = usize::try_from(commit.info.position).map_err(io::Error::other)? + COMMIT_HEAD;
-        let body = &bytes[start..start + commit.info.body_len as usize];
         let mut lsn = commit.info.first_lsn;
-        for (key, frame) in Frames::of(body) {
-            replay.apply(lsn, key, &frame)?;
+        for (key, frame) in Frames::of(commit_body(&bytes, &commit.info)) {
+            each(lsn, key, &frame)?;
             lsn += 1;
         }
         assert_eq!(
@@ -188,12 +235,7 @@ fn drain_shard(
             commit.info.last_lsn() + 1,
             "a commit with a right checksum has the frames it counts"
         );
-    }
-    report.frames += replay.frames();
-    report.bytes += replay.bytes();
-    for state in replay.finish()? {
-        let twice = partitions.insert(state.key, state);
-        assert!(twice.is_none(), "a partition belongs to one shard");
+        open = Some((commit.file, bytes));
     }
     Ok(())
 }
@@ -224,6 +266,14 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// The last frame of a partition that the checkpoints hold.
+    pub(crate) fn applied(&self, key: &PartitionKey) -> Lsn {
+        match self.states.get(key) {
+            Some(state) => state.applied,
+            None => self.deleted.get(key).copied().unwrap_or(self.covered),
+        }
+    }
+
     fn add(&mut self, checkpoint: Checkpoint) {
         if checkpoint.kind == Kind::Base {
             self.states.clear();

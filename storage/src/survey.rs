@@ -2,12 +2,12 @@
 //! and cutting the log at such a hole. For tools that look at the files of a stopped broker.
 
 use crate::PartitionKey;
-use crate::batch::peek;
-use crate::checkpoint::{Checkpoint, PartitionState};
+use crate::batch::{BatchInfo, peek};
+use crate::checkpoint::{Checkpoint, PartitionState, SegmentState};
 use crate::chunk::AlignedBuffer;
 use crate::disk::{BLOCK, Disk, Open, make_dirs_durably, read_file, replace_file};
 use crate::layout;
-use crate::recovery::{Error, read_checkpoints, read_direct, read_wal_heads};
+use crate::recovery::{Checkpoints, Error, References, read_checkpoints, read_direct, read_wal_heads};
 use crate::wal::Lsn;
 use crate::wal::format::{COMMIT_HEAD, COMMIT_MAGIC, CommitInfo, FileUse, Frame, Frames};
 use crate::wal::scan::{Found, decide, find_commits};
@@ -25,6 +25,10 @@ pub struct Surveyed {
     pub end: i64,
     /// Segments that only the log knows: their files may be there, in part.
     pub log_segments: BTreeSet<i64>,
+    /// Segments that the log says are gone: their files may still be there.
+    pub cut_segments: BTreeSet<i64>,
+    /// The high watermark.
+    pub high_watermark: i64,
     /// Byte in the last segment where the next append goes.
     position: u64,
     segment: i64,
@@ -91,6 +95,24 @@ impl Log {
         (commit.info.first_lsn..).zip(Frames::of(body)).map(|(lsn, (key, frame))| (lsn, key, frame))
     }
 
+    /// Looks at what was written to segments directly. Returns the last LSN that a recovery would replay.
+    fn check_references(
+        &self,
+        disk: &dyn Disk,
+        replay: &[Found],
+        checkpoints: &Checkpoints,
+    ) -> Result<Lsn, Error> {
+        let mut references = References::default();
+        for (lsn, key, frame) in replay.iter().flat_map(|commit| self.frames(commit)) {
+            if lsn > checkpoints.applied(&key) {
+                references.note(lsn, key, &frame);
+            }
+        }
+        let end = replay.last().map_or(checkpoints.covered, |commit| commit.info.last_lsn());
+        let stated = self.found.iter().map(|f| f.info.durable_lsn).max().unwrap_or(0);
+        references.judge(disk, end, stated.max(checkpoints.durable))
+    }
+
     /// Commits of these files whose checksum is wrong, by what their heads say.
     fn damaged(&self) -> Vec<Found> {
         let number = |b: &[u8], at: usize| u64::from_le_bytes(b[at..at + 8].try_into().expect("eight bytes"));
@@ -130,10 +152,9 @@ pub fn survey(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Survey, Er
     let checkpoints = read_checkpoints(disk, generation, shard)?;
     let log = Log::read(disk, generation, shard, checkpoints.covered)?;
     let mut survey = Survey::default();
-    for (key, state) in checkpoints.states {
-        survey.partitions.insert(key, Surveyed::of(state));
+    for (key, state) in &checkpoints.states {
+        survey.partitions.insert(*key, Surveyed::of(state.clone()));
     }
-    let mut deleted = checkpoints.deleted;
     let (replay, damage) = match decide(log.found.clone(), checkpoints.covered, checkpoints.durable) {
         Ok(verdict) => {
             survey.torn = verdict.discarded;
@@ -148,8 +169,10 @@ pub fn survey(disk: &dyn Disk, generation: u64, shard: u32) -> Result<Survey, Er
             (log.found.iter().filter(before).copied().collect(), Some(damage))
         }
     };
+    let end = log.check_references(disk, &replay, &checkpoints)?;
+    let mut deleted = checkpoints.deleted;
     for commit in &replay {
-        for (lsn, key, frame) in log.frames(commit) {
+        for (lsn, key, frame) in log.frames(commit).filter(|(lsn, ..)| *lsn <= end) {
             survey.apply(lsn, key, &frame, &mut deleted, checkpoints.covered).map_err(|what| {
                 Error::Damaged {
                     path: log.files[commit.file].0.clone(),
@@ -185,6 +208,8 @@ impl Surveyed {
             log_start: state.log_start,
             end: state.end(),
             log_segments: BTreeSet::new(),
+            cut_segments: BTreeSet::new(),
+            high_watermark: state.high_watermark,
             position: state.active().bytes,
             segment: state.active().base,
             state,
@@ -195,23 +220,39 @@ impl Surveyed {
     fn follow(&mut self, frame: &Frame<'_>) -> bool {
         match frame {
             Frame::Append { segment, position, batch } => {
-                let Ok(info) = peek(batch.0) else { return false };
-                let goes_on = if *segment == self.segment {
-                    *position == self.position
-                } else {
-                    *position == 0 && *segment == self.end
-                };
-                if !goes_on || info.base_offset != self.end || info.size != batch.0.len() {
+                let info = peek(batch.0).ok().filter(|info| info.size == batch.0.len());
+                return info.is_some_and(|info| self.follow_append(*segment, *position, &info));
+            }
+            Frame::Reference { segment, position, header, .. } => {
+                return peek(header).is_ok_and(|info| self.follow_append(*segment, *position, &info));
+            }
+            Frame::LogStart { start } => {
+                self.log_start = self.log_start.max(*start);
+                self.high_watermark = self.high_watermark.max(*start);
+            }
+            Frame::Truncate { segment, position, end, .. } => {
+                let is_known = self.log_segments.contains(segment)
+                    || self.state.segments.iter().any(|s| s.base == *segment);
+                if !is_known || *end > self.end || *end < self.log_start {
                     return false;
                 }
-                if *segment != self.segment {
-                    (self.segment, self.position) = (*segment, 0);
-                    self.log_segments.insert(*segment);
-                }
-                self.position += info.size as u64;
-                self.end = info.last_offset() + 1;
+                self.cut(*segment, *position, *end);
             }
-            Frame::LogStart { start } => self.log_start = self.log_start.max(*start),
+            Frame::Restart { start } => {
+                if *start < self.log_start {
+                    return false;
+                }
+                self.cut(i64::MIN, 0, *start);
+                self.log_start = *start;
+                self.high_watermark = *start;
+            }
+            Frame::EpochStart { start, .. } => return *start == self.end,
+            Frame::HighWatermark { offset } => {
+                if *offset > self.end {
+                    return false;
+                }
+                self.high_watermark = self.high_watermark.max(*offset);
+            }
             Frame::Roll { segment } => {
                 if *segment != self.end {
                     return false;
@@ -222,6 +263,48 @@ impl Surveyed {
             Frame::Delete | Frame::BlockImage { .. } => {}
         }
         true
+    }
+
+    fn follow_append(&mut self, segment: i64, position: u64, info: &BatchInfo) -> bool {
+        let goes_on = if segment == self.segment {
+            position == self.position
+        } else {
+            position == 0 && segment == self.end
+        };
+        if !goes_on || info.base_offset != self.end {
+            return false;
+        }
+        if segment != self.segment {
+            (self.segment, self.position) = (segment, 0);
+            self.log_segments.insert(segment);
+        }
+        self.position += info.size as u64;
+        self.end = info.last_offset() + 1;
+        true
+    }
+
+    /// The log ends at `end`, at byte `position` of `segment`: what checkpoints say beyond it counts no more.
+    fn cut(&mut self, segment: i64, position: u64, end: i64) {
+        let goes = |base: i64| base > segment || (base == segment && position == 0);
+        let known = self.state.segments.iter().map(|s| s.base).chain(self.log_segments.iter().copied());
+        self.cut_segments.extend(known.filter(|base| goes(*base)));
+        self.state.segments.retain(|s| !goes(s.base));
+        self.log_segments.retain(|base| !goes(*base));
+        if position == 0 {
+            self.segment = end;
+            self.log_segments.insert(end);
+        } else {
+            self.segment = segment;
+        }
+        if let Some(last) = self.state.segments.last_mut().filter(|s| s.base == segment && s.bytes > position)
+        {
+            (last.bytes, last.end) = (position, end);
+        }
+        if self.state.segments.is_empty() {
+            self.state.segments.push(SegmentState { base: end, end, bytes: 0, max_timestamp: -1 });
+        }
+        (self.position, self.end) = (position, end);
+        self.high_watermark = self.high_watermark.min(end);
     }
 }
 
@@ -296,7 +379,19 @@ impl Survey {
                         let known = hole.starts.entry(key).or_insert(start);
                         *known = (*known).max(start);
                     }
-                    Frame::Delete | Frame::BlockImage { .. } | Frame::Roll { .. } => {}
+                    Frame::Reference { header, .. } => {
+                        *end = peek(header).map_or(*end, |info| (info.last_offset() + 1).max(*end));
+                    }
+                    Frame::Restart { start } => {
+                        let known = hole.starts.entry(key).or_insert(start);
+                        *known = (*known).max(start);
+                    }
+                    Frame::Delete
+                    | Frame::BlockImage { .. }
+                    | Frame::Roll { .. }
+                    | Frame::Truncate { .. }
+                    | Frame::EpochStart { .. }
+                    | Frame::HighWatermark { .. } => {}
                 }
             }
         }

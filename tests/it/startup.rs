@@ -208,8 +208,8 @@ fn the_data_of_others() {
     let version = data.path().join("VERSION");
     let text = std::fs::read_to_string(&version).unwrap();
     let before = contents(data.path());
-    std::fs::write(&version, text.replace("format = 1", "format = 99\nnew = true")).unwrap();
-    refused(Start::new(data.path()), "has format 99, this binary knows formats up to 1");
+    std::fs::write(&version, text.replace("format = 2", "format = 99\nnew = true")).unwrap();
+    refused(Start::new(data.path()), "has format 99, this binary knows formats up to 2");
     let line = text.lines().find(|line| line.starts_with("cluster_id")).unwrap();
     let other = text.replace(line, "cluster_id = \"0b7c9a5e-3f1d-4c52-9a57-8b1f8b0d2a11\"");
     std::fs::write(&version, other).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::counts::Counts;
 use crate::disk::{SimDisk, Survives};
-use crate::model::{self, Model, Partition};
+use crate::model::{self, Change, Model, Partition};
 use crate::rng::Rng;
 use crate::shard::Shard;
 use crate::traffic::{Traffic, checked};
@@ -61,7 +61,7 @@ impl Folder {
         for key in keys {
             let ix = shard.open(key, LOG);
             let mut partition = Partition::new(key);
-            while partition.batches.len() < 200 {
+            while partition.log.batches.len() < 200 {
                 let bytes = traffic.batch(&partition, 0, &mut counts);
                 let batch = checked(&bytes);
                 let appended = shard.store.append(ix, &batch, 1, 0);
@@ -69,7 +69,8 @@ impl Folder {
                 stored.extend_from_slice(batch.body());
                 let segment = *shard.store.segments(ix).last().expect("there is one");
                 let position = segment.bytes - stored.len() as u64;
-                partition.batches.push(model::batch(stored, appended.lsn, segment.base, position));
+                let batch = model::batch(stored, appended.lsn, segment.base, position);
+                partition.change(appended.lsn, Change::Append(batch));
             }
             model.partitions.insert(key, partition);
         }
@@ -136,7 +137,7 @@ fn a_damaged_segment_is_an_error_for_its_partition_alone() {
     let [bad, good] = folder.keys;
     let read = folder.first_segment(&bad);
     // The magic of the second batch's header.
-    let second = folder.model.get(&bad).batches[1].position;
+    let second = folder.model.get(&bad).log.batches[1].position;
     folder.disk.flip(&read.log, second + 16, 5);
     ringlog_storage::disk::Disk::remove_file(&folder.disk, &read.idx).expect("it is there");
     let ix = folder.shard.parts[&bad];

@@ -54,4 +54,16 @@ bugs! {
     roll_not_logged: UnloggedRoll;
     dropped_segments_forgotten: DroppedForgotten;
     durable_lsn_never_stated: NeverStatesDurable;
+    truncated_before_durable: TruncateEarly;
+    sealed_segment_truncated_in_place: TruncateInPlace;
+    files_of_what_was_cut_kept: CutFilesKept;
+    truncation_not_replayed: TruncationForgotten;
+    producers_not_cut: ProducersNotCut;
+    displaced_batches_forgotten: DisplacedForgotten;
+    epochs_not_cut: EpochsNotCut;
+    high_watermark_not_lowered: WatermarkNotLowered;
+    high_watermark_not_in_the_checkpoint: WatermarkNotInCheckpoint;
+    epoch_start_not_logged: UnloggedEpochStart;
+    stale_index_after_a_truncation: StaleIndex;
+    truncated_while_in_flight: TruncateUnsettled;
 }

@@ -3,7 +3,7 @@
 
 use crate::counts::Counts;
 use crate::disk::SimDisk;
-use crate::model::{Deletion, Model};
+use crate::model::{Deletion, Facts, Model, Partition};
 use crate::rng::Rng;
 use ringlog_storage::PartitionKey;
 use ringlog_storage::disk::BLOCK;
@@ -91,6 +91,28 @@ fn segment_of(path: &str) -> (PartitionKey, i64) {
 
 fn number(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// What a store says of a log without reading it.
+pub fn facts(store: &Store<Buffer>, ix: PartitionIx) -> Facts {
+    Facts {
+        start: store.start_offset(ix),
+        end: store.end_offset(ix),
+        watermark: store.high_watermark(ix),
+        epochs: store.epochs(ix).entries().to_vec(),
+    }
+}
+
+/// Compares what is said of idempotent producers' last batches, of those before them and of those to come.
+pub fn check_producers(store: &Store<Buffer>, ix: PartitionIx, partition: &Partition) {
+    let key = partition.key;
+    for batch in partition.log.batches.iter().rev().take(40).filter(|b| b.info.has_producer_id()) {
+        let mut next = batch.info;
+        assert_eq!(store.judge(ix, &next), partition.judge(&next), "{key}: producer state");
+        next.base_sequence = batch.info.last_sequence().wrapping_add(1) & i32::MAX;
+        assert_eq!(store.judge(ix, &next), partition.judge(&next), "{key}: producer state");
+    }
+    store.producers(ix).assert_invariants();
 }
 
 impl Shard {
@@ -188,18 +210,25 @@ impl Shard {
 
     /// Takes the store's events and notes what it acknowledges by them.
     pub fn acknowledge(&mut self, model: &mut Model) {
+        self.follow_cuts(model);
         while let Some(event) = self.store.next_event() {
-            if let Event::Durable(ix) = event
-                && let Some(key) = self.keys.get(&ix).filter(|key| self.parts.contains_key(key))
-            {
-                model.get(key).acknowledge(self.store.durable_offset(ix), self.durable);
+            let (Event::Durable(ix)
+            | Event::BlockLoaded(ix)
+            | Event::Truncated(ix)
+            | Event::TruncationFailed(ix)) = event;
+            let Some(key) = self.keys.get(&ix).filter(|key| self.parts.contains_key(key)) else { continue };
+            match event {
+                Event::Durable(_) => model.get(key).acknowledge(self.store.durable_offset(ix), self.durable),
+                Event::BlockLoaded(_) => {}
+                Event::Truncated(_) => self.check_cut(ix, model.get(key)),
+                Event::TruncationFailed(_) => panic!("{key}: nothing is damaged here"),
             }
         }
         let acknowledged = self.store.wal().durable();
         let keys: Vec<_> = self.keys.values().copied().collect();
         for key in keys {
             let partition = model.get(&key);
-            partition.acknowledge_starts(acknowledged, self.durable);
+            partition.acknowledge_frames(acknowledged, self.durable);
             if let Deletion::Asked(lsn) = partition.deletion
                 && lsn <= acknowledged
             {
@@ -209,12 +238,44 @@ impl Shard {
         }
     }
 
+    /// Tells the model of truncations that the store has logged.
+    fn follow_cuts(&mut self, model: &mut Model) {
+        for (key, ix) in &self.parts {
+            let partition = model.get(key);
+            if partition.cutting.as_ref().is_some_and(|cutting| cutting.lsn.is_none())
+                && let Some(lsn) = self.store.truncation_lsn(*ix)
+            {
+                partition.cut(lsn);
+                partition.check_facts(&facts(&self.store, *ix));
+            }
+        }
+    }
+
+    /// A truncation is done: nothing of what was cut is left anywhere.
+    fn check_cut(&self, ix: PartitionIx, partition: &mut Partition) {
+        let key = partition.key;
+        let lsn =
+            partition.cutting.take().and_then(|cutting| cutting.lsn).expect("a truncation that is logged");
+        assert!(lsn <= self.durable, "{key}: a truncation is done before it is durable");
+        partition.check_facts(&facts(&self.store, ix));
+        check_producers(&self.store, ix, partition);
+        let active = *self.store.segments(ix).last().expect("a partition has a segment");
+        for path in self.disk.files(&format!("topics/{}/{}", key.topic, key.partition)) {
+            let name = path.rsplit('/').next().expect("a path has a name");
+            let base: i64 = name[..20].parse().expect("a base offset");
+            let is_gone = base > active.base || (base == active.base && active.bytes == 0);
+            assert!(!is_gone, "{path} was cut");
+            assert!(base != active.base || !name.ends_with(".idx"), "{path} tells of what was cut");
+        }
+    }
+
     /// Takes the jobs that the store has.
-    pub fn take_jobs(&mut self) -> bool {
+    pub fn take_jobs(&mut self, model: &mut Model) -> bool {
         let before = self.jobs.len();
         while let Some(job) = self.store.next_job() {
             self.jobs.push(job);
         }
+        self.follow_cuts(model);
         self.jobs.len() > before
     }
 
@@ -230,13 +291,14 @@ impl Shard {
         }
         let at = rng.index(self.jobs.len());
         let (id, job) = self.jobs.remove(at);
-        let name = job.name();
+        let (name, cut) = (job.name(), job.cuts());
         let result = run(&self.disk, &self.files, job);
         for write in self.disk.take_segment_writes() {
             let (key, base) = segment_of(&write.path);
             model.get(&key).check_segment_write(base, write.position, &write.bytes, self.durable);
         }
         let output = self.crashed(result, name)?;
+        cut.iter().for_each(|(dir, cuts)| self.segments.cut(dir, *cuts));
         match (&output, name) {
             (Output::Full, _) => counts.note("full disk"),
             (Output::Bytes(_), _) => counts.note("blocks read back"),
@@ -268,7 +330,7 @@ impl Shard {
                 Ok(None)
             }
             ReadPlan::Empty => {
-                let there = partition.batches.iter().find(|b| b.end() > offset);
+                let there = partition.log.batches.iter().find(|b| b.end() > offset);
                 assert!(there.is_none_or(|b| b.end() > limit), "{key}: nothing at {offset} below {limit}");
                 Ok(None)
             }
@@ -290,8 +352,16 @@ impl Shard {
     /// Does a cold read.
     pub fn cold(&mut self, late: &LateRead, model: &mut Model, counts: &mut Counts) -> Result<i64, Crashed> {
         let LateRead { key, read, offset, limit, max_bytes } = late;
-        let partition = model.get(key);
         let result = self.segments.read(&self.disk, read, *offset, *limit, *max_bytes);
+        let partition = model.get(key);
+        if let Some(ix) = self.parts.get(key) {
+            let is_current = self.store.is_current(*ix, read);
+            assert_eq!(is_current, read.cuts == partition.cuts, "{key}: what is said of a planned read");
+        }
+        if read.cuts != partition.cuts && !self.disk.has_crashed() {
+            counts.note("reads across a truncation");
+            return Ok(*offset);
+        }
         if result.is_err()
             && !self.disk.has_crashed()
             && (*offset < partition.start() || partition.deletion != Deletion::No)
@@ -301,7 +371,7 @@ impl Shard {
         let (records, end) = self.crashed(result, &format!("{key}: reading {offset} of {read:?}"))?;
         counts.note(if read.sealed { "sealed reads" } else { "cold reads of open segments" });
         let next = partition.check_read(*offset, *limit, *max_bytes, records.as_bytes(), end);
-        let first = partition.batches.iter().find(|b| b.end() > *offset).expect("it was in range");
+        let first = partition.log.batches.iter().find(|b| b.end() > *offset).expect("it was in range");
         assert!(next > *offset || first.end() > *limit, "{key}: a cold read of {offset} gave nothing");
         Ok(next)
     }
@@ -322,10 +392,10 @@ impl Shard {
                 moved = true;
                 self.submit(usize::MAX)?;
             }
-            moved |= self.take_jobs();
+            moved |= self.take_jobs(model);
             while self.run_job(rng, model, counts)? {
                 moved = true;
-                self.take_jobs();
+                self.take_jobs(model);
             }
             if moved {
                 continue;
@@ -344,7 +414,9 @@ impl Shard {
         assert_eq!(self.stated, self.durable, "an idle log states how far it is durable");
         assert!(!self.store.is_full() && !self.store.is_dirty() && !self.store.is_checkpointing());
         for (key, ix) in &self.parts {
-            assert_eq!(self.store.durable_offset(*ix), model.get(key).end(), "{key}: everything is durable");
+            let partition = model.get(key);
+            assert_eq!(self.store.durable_offset(*ix), partition.end(), "{key}: everything is durable");
+            assert!(partition.cutting.is_none() && !self.store.is_truncating(*ix), "{key}: truncations end");
         }
         Ok(())
     }

@@ -81,7 +81,7 @@ impl Traffic {
     /// A producer and where its next batch starts, right four times in five.
     fn producer(&mut self, to: &Partition) -> (i64, i16, i32) {
         let id = self.rng.between(1, 3) as i64;
-        let Some(last) = to.batches.iter().rev().find(|b| b.info.producer_id == id) else {
+        let Some(last) = to.log.batches.iter().rev().find(|b| b.info.producer_id == id) else {
             return (id, 0, self.rng.pick(&[0, 7, i32::MAX - 1]));
         };
         let (epoch, next) = (last.info.producer_epoch, last.info.last_sequence().wrapping_add(1) & i32::MAX);
@@ -95,7 +95,8 @@ impl Traffic {
 
     /// One of the last batches of a producer again, if there is any.
     pub fn again(&mut self, of: &Partition) -> Option<Vec<u8>> {
-        let own: Vec<_> = of.batches.iter().rev().take(12).filter(|b| b.info.base_sequence >= 0).collect();
+        let own: Vec<_> =
+            of.log.batches.iter().rev().take(12).filter(|b| b.info.base_sequence >= 0).collect();
         let batch = own.get(self.rng.index(own.len().max(1)))?;
         let mut bytes = batch.bytes.clone();
         bytes[..8].fill(0);

@@ -4,9 +4,9 @@
 use crate::counts::Counts;
 use crate::damage;
 use crate::disk::{SimDisk, Survives};
-use crate::model::{self, Deletion, Model, Partition};
+use crate::model::{self, Change, Cutting, Deletion, Model, Partition};
 use crate::rng::Rng;
-use crate::shard::{Buffer, Crashed, LateRead, Shard};
+use crate::shard::{Buffer, Crashed, LateRead, Shard, check_producers, facts};
 use crate::traffic::{Traffic, agree, checked};
 use ringlog_storage::PartitionKey;
 use ringlog_storage::recovery::{Error, Plan, Recovered, recover};
@@ -223,23 +223,16 @@ impl World {
         let log = self.style.log;
         let shard = &mut self.shards[shard_of(&key, self.shard_count) as usize];
         let ix = shard.open(key, log);
-        let (start, end) = (shard.store.start_offset(ix), shard.store.end_offset(ix));
-        assert_eq!(shard.store.durable_offset(ix), end, "{key}: what is recovered is durable");
+        let found = facts(&shard.store, ix);
+        assert_eq!(shard.store.durable_offset(ix), found.end, "{key}: what is recovered is durable");
         let partition = self.model.get(&key);
-        let before = partition.end();
-        let unacknowledged = before > partition.acknowledged;
-        partition.recovered(start, end);
-        self.counts.add("unacknowledged records lost", u64::from(end < before));
-        self.counts.add("unacknowledged records kept", u64::from(unacknowledged && end == before));
-        let shard = &self.shards[shard_of(&key, self.shard_count) as usize];
-        assert_eq!(shard.store.epochs(ix).entries(), partition.epochs().entries(), "{key}: leader epochs");
-        for batch in partition.batches.iter().rev().take(20).filter(|b| b.info.has_producer_id()) {
-            let mut next = batch.info;
-            assert_eq!(shard.store.judge(ix, &next), partition.judge(&next), "{key}: producer state");
-            next.base_sequence = batch.info.last_sequence().wrapping_add(1) & i32::MAX;
-            assert_eq!(shard.store.judge(ix, &next), partition.judge(&next), "{key}: producer state");
-        }
-        shard.store.producers(ix).assert_invariants();
+        let outcome = partition.recovered(&found);
+        partition.epoch = partition.epoch.max(self.life * 1000);
+        self.counts.add("unacknowledged records lost", u64::from(outcome.lost_appends));
+        self.counts.add("unacknowledged records kept", u64::from(outcome.kept_appends));
+        self.counts.add("truncations undone by a crash", u64::from(outcome.lost_cuts));
+        self.counts.add("unacknowledged truncations kept", u64::from(outcome.kept_cuts));
+        check_producers(&shard.store, ix, partition);
         shard.store.check();
     }
 
@@ -295,14 +288,16 @@ impl World {
                 self.shards[at].complete(&mut self.rng, &mut self.model, &mut self.counts)?;
             }
             (60..64, _) => {
-                self.shards[at].take_jobs();
+                self.shards[at].take_jobs(&mut self.model);
             }
             (64..76, _) => {
-                self.shards[at].take_jobs();
+                self.shards[at].take_jobs(&mut self.model);
                 self.shards[at].run_job(&mut self.rng, &mut self.model, &mut self.counts)?;
             }
             (76..82, _) => self.tick(at),
-            (82..92, Some(key)) => return self.read_somewhere(at, key),
+            (82..89, Some(key)) => return self.read_somewhere(at, key),
+            (89..91, Some(key)) => self.truncate(at, key),
+            (91, Some(key)) => self.note(at, key),
             (92..94, Some(key)) => {
                 let shard = &mut self.shards[at];
                 shard.store.roll(shard.parts[&key]);
@@ -353,13 +348,15 @@ impl World {
             }
         }
         let wall_ms = self.now_ms as i64;
-        let appended = shard.store.append(ix, &batch, self.life, wall_ms);
+        let epoch = partition.epoch;
+        let appended = shard.store.append(ix, &batch, epoch, wall_ms);
         assert_eq!(appended.base_offset, partition.end(), "{key}: offsets have no gap");
-        let mut stored = batch.header(appended.base_offset, self.life).to_vec();
+        let mut stored = batch.header(appended.base_offset, epoch).to_vec();
         stored.extend_from_slice(batch.body());
         let segment = *shard.store.segments(ix).last().expect("a partition has a segment");
         let position = segment.bytes - stored.len() as u64;
-        partition.batches.push(model::batch(stored, appended.lsn, segment.base, position));
+        let batch = model::batch(stored, appended.lsn, segment.base, position);
+        partition.change(appended.lsn, Change::Append(batch));
         assert_eq!(appended.last_offset + 1, partition.end());
         self.counts.note("appends");
         shard.acknowledge(&mut self.model);
@@ -404,8 +401,57 @@ impl World {
         if start < end {
             let to = start + 1 + self.rng.below((end - start) as u64) as i64;
             let lsn = shard.store.advance_start(shard.parts[&key], to);
-            partition.starts.push((lsn, to));
+            partition.change(lsn, Change::Start(to));
             self.counts.note("log start moved");
+        }
+    }
+
+    /// Cuts a log somewhere, most often near its end, or drops all of it.
+    fn truncate(&mut self, at: usize, key: PartitionKey) {
+        let shard = &mut self.shards[at];
+        let (ix, partition) = (shard.parts[&key], self.model.get(&key));
+        if shard.store.is_truncating(ix) {
+            return;
+        }
+        let (start, end) = (partition.start(), partition.end());
+        if self.rng.percent(10) {
+            let restart = self.rng.pick(&[start, end, end + 100]);
+            shard.store.restart_at(ix, restart);
+            partition.cutting = Some(Cutting { below: None, restart, lsn: None });
+            self.counts.note("restarts");
+            return;
+        }
+        let back =
+            if self.rng.percent(70) { self.rng.below(20) } else { self.rng.below((end - start + 1) as u64) };
+        let to = (end - back as i64).max(start);
+        let holder = shard.store.segments_from(ix, to).into_iter().next();
+        if shard.store.truncate(ix, to) {
+            partition.cutting = Some(Cutting { below: Some(to), restart: start, lsn: None });
+            self.counts.note("truncations");
+            self.counts.add("truncations into sealed segments", u64::from(holder.is_some_and(|s| s.sealed)));
+            self.counts.add("truncations of what is in flight", u64::from(end > partition.acknowledged));
+        } else {
+            assert_eq!(to, end, "{key}: something lies beyond {to}");
+        }
+    }
+
+    /// Begins a leader epoch, or notes a high watermark.
+    fn note(&mut self, at: usize, key: PartitionKey) {
+        let shard = &mut self.shards[at];
+        let (ix, partition) = (shard.parts[&key], self.model.get(&key));
+        if self.rng.percent(50) && !shard.store.is_truncating(ix) {
+            partition.epoch += 1;
+            let lsn = shard.store.start_epoch(ix, partition.epoch).expect("an epoch that never was");
+            partition.change(lsn, Change::Epoch(partition.epoch));
+            self.counts.note("epochs begun");
+            return;
+        }
+        let offset = self.rng.pick(&[partition.acknowledged, partition.end()]);
+        let lsn = shard.store.note_high_watermark(ix, offset);
+        assert_eq!(lsn.is_some(), offset > partition.log.watermark, "{key}: the high watermark only rises");
+        if let Some(lsn) = lsn {
+            partition.change(lsn, Change::Watermark(offset));
+            self.counts.note("high watermarks noted");
         }
     }
 

@@ -273,7 +273,8 @@ fn look_at_topics(
 }
 
 fn known_files(partition: &Surveyed) -> BTreeSet<String> {
-    let bases = partition.state.segments.iter().map(|s| s.base).chain(partition.log_segments.iter().copied());
-    let key = &partition.state.key;
-    bases.flat_map(|base| [layout::segment_file(key, base), layout::index_file(key, base)]).collect()
+    let bases = partition.state.segments.iter().map(|s| s.base);
+    let bases =
+        bases.chain(partition.log_segments.iter().copied()).chain(partition.cut_segments.iter().copied());
+    bases.flat_map(|base| layout::segment_files(&partition.state.key, base)).collect()
 }

@@ -23,6 +23,7 @@ use super::report::{Offsets, Repair, Report};
 use crate::cli::failure::Failure;
 use crate::machine::metadata::Image;
 use crate::node::shard_of;
+use crate::version_file;
 
 /// Repairs what was found and accepted. Returns a line for each thing done.
 pub fn repair(
@@ -139,6 +140,7 @@ fn cuts_wanted(report: &Report, accepted: &BTreeSet<PartitionKey>) -> Result<Vec
 /// Recovers the data as a start does, so that all that is good is in segments and in one checkpoint a shard.
 fn drain(disk: &dyn Disk, image: &Image, current: Current) -> Result<u64, Failure> {
     let shards = current.shards as usize;
+    version_file::upgrade(disk).map_err(|e| Failure::failed(format!("VERSION cannot be written: {e}")))?;
     let mut plan = Plan {
         shards: current.shards,
         shard_of: &|key| u32::try_from(shard_of(key, shards)).expect("below the number of shards"),
@@ -186,6 +188,7 @@ fn raise_start(state: &mut PartitionState, start: i64) -> bool {
         return false;
     }
     state.log_start = start;
+    state.high_watermark = state.high_watermark.max(start);
     state.segments.retain(|segment| segment.end > start);
     if state.segments.is_empty() {
         state.segments.push(empty(start));
@@ -228,6 +231,7 @@ fn cut_state(state: &mut PartitionState, place: Place, max_timestamp: i64) {
     epochs.encode(&mut state.epochs);
     state.producers.clear();
     producers.snapshot(&mut state.producers);
+    state.high_watermark = state.high_watermark.min(state.end());
 }
 
 fn max_timestamp(disk: &dyn Disk, path: &str, place: Place) -> io::Result<i64> {
@@ -292,8 +296,13 @@ fn truncate(disk: &dyn Disk, current: Current, loses: &Offsets, place: Place) ->
             disk.remove_file(&path)?;
         }
         let index = layout::index_file(&key, segment.base);
-        if exists(disk, &index)? {
-            disk.remove_file(&index)?;
+        let snapshot = layout::snapshot_file(&key, segment.base);
+        // The producers before a segment's first record stay what they were while it has a record.
+        let derived = [Some(index), Some(snapshot).filter(|_| bytes == 0)];
+        for path in derived.into_iter().flatten() {
+            if exists(disk, &path)? {
+                disk.remove_file(&path)?;
+            }
         }
         disk.sync_dir(parent(&path))?;
     }

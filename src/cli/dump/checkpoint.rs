@@ -66,11 +66,12 @@ fn decoded(state: &PartitionState) -> (Epochs, Producers) {
 fn state_text(state: &PartitionState) -> String {
     let (epochs, producers) = decoded(state);
     let mut text = format!(
-        "{}  LSN {}, offsets {}..{}, {} producers, epochs",
+        "{}  LSN {}, offsets {}..{}, high watermark {}, {} producers, epochs",
         state.key,
         state.applied,
         state.log_start,
         state.end(),
+        state.high_watermark,
         producers.len()
     );
     for entry in epochs.entries() {
@@ -108,6 +109,7 @@ fn state_json(state: &PartitionState) -> Value {
         .collect();
     json!({ "type": "partition", "topic_id": state.key.topic, "partition": state.key.partition,
         "applied_lsn": state.applied, "log_start_offset": state.log_start, "end_offset": state.end(),
+        "high_watermark": state.high_watermark,
         "segments": segments, "epochs": epochs, "producers": producers })
 }
 

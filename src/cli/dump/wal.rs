@@ -203,6 +203,22 @@ fn print_frame(
         Frame::LogStart { start } => format!("log start offset {start}"),
         Frame::Roll { segment } => format!("segment {segment} begins"),
         Frame::Delete => "partition deleted".to_owned(),
+        Frame::Truncate { segment, position, end, producers, .. } => {
+            let producers = if producers.is_empty() {
+                "producers unchanged".to_owned()
+            } else {
+                format!("{} bytes of producers", producers.len())
+            };
+            format!("truncated to offset {end}: segment {segment} ends at {position}, {producers}")
+        }
+        Frame::Restart { start } => format!("truncated wholly: goes on at offset {start}"),
+        Frame::EpochStart { epoch, start } => format!("leader epoch {epoch} begins at offset {start}"),
+        Frame::HighWatermark { offset } => format!("high watermark {offset}"),
+        Frame::Reference { segment, position, crc, header } => {
+            let header =
+                peek(header).map_or_else(|e| format!("DAMAGED: {e}"), |info| records::header_text(&info));
+            format!("append in segment {segment} at {position}, CRC {crc:08x}: {header}")
+        }
         Frame::BlockImage { segment, position, bytes } => {
             format!("image of segment {segment} at {position}, {} bytes", bytes.len())
         }
@@ -224,11 +240,7 @@ fn frame_json(lsn: Lsn, at: usize, key: &PartitionKey, frame: &Frame<'_>) -> Val
             kind("append");
             object.insert("segment".into(), json!(segment));
             object.insert("segment_position".into(), json!(position));
-            let batch = match peek(batch.0) {
-                Ok(info) => records::header_json(Map::new(), &info),
-                Err(error) => json!({ "damage": error.to_string() }),
-            };
-            object.insert("batch".into(), batch);
+            object.insert("batch".into(), batch_json(batch.0));
         }
         Frame::LogStart { start } => {
             kind("log_start");
@@ -241,6 +253,34 @@ fn frame_json(lsn: Lsn, at: usize, key: &PartitionKey, frame: &Frame<'_>) -> Val
         Frame::Delete => {
             kind("delete");
         }
+        Frame::Truncate { segment, position, end, max_timestamp, producers } => {
+            kind("truncate");
+            object.insert("segment".into(), json!(segment));
+            object.insert("segment_position".into(), json!(position));
+            object.insert("log_end_offset".into(), json!(end));
+            object.insert("max_timestamp_ms".into(), json!(max_timestamp));
+            object.insert("producer_bytes".into(), json!(producers.len()));
+        }
+        Frame::Restart { start } => {
+            kind("restart");
+            object.insert("log_start_offset".into(), json!(start));
+        }
+        Frame::EpochStart { epoch, start } => {
+            kind("epoch_start");
+            object.insert("leader_epoch".into(), json!(epoch));
+            object.insert("start_offset".into(), json!(start));
+        }
+        Frame::HighWatermark { offset } => {
+            kind("high_watermark");
+            object.insert("high_watermark".into(), json!(offset));
+        }
+        Frame::Reference { segment, position, crc, header } => {
+            kind("reference");
+            object.insert("segment".into(), json!(segment));
+            object.insert("segment_position".into(), json!(position));
+            object.insert("crc".into(), json!(format!("{crc:08x}")));
+            object.insert("batch".into(), batch_json(header));
+        }
         Frame::BlockImage { segment, position, bytes } => {
             kind("block_image");
             object.insert("segment".into(), json!(segment));
@@ -249,6 +289,13 @@ fn frame_json(lsn: Lsn, at: usize, key: &PartitionKey, frame: &Frame<'_>) -> Val
         }
     }
     Value::Object(object)
+}
+
+fn batch_json(batch: &[u8]) -> Value {
+    match peek(batch) {
+        Ok(info) => records::header_json(Map::new(), &info),
+        Err(error) => json!({ "damage": error.to_string() }),
+    }
 }
 
 #[cfg(test)]

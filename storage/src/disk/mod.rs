@@ -164,12 +164,18 @@ pub fn read_file(disk: &dyn Disk, path: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Where a file is written that is to be renamed to `path` once it is whole.
+#[must_use]
+pub fn beside(path: &str) -> String {
+    format!("{path}.tmp")
+}
+
 /// Puts a whole small file in place, atomically and durably: written beside it, synced, renamed, folder synced.
 ///
 /// # Errors
 /// What the disk says; the old file is then still whole.
 pub fn replace_file(disk: &dyn Disk, path: &str, bytes: &[u8]) -> io::Result<()> {
-    let beside = format!("{path}.tmp");
+    let beside = beside(path);
     let file = disk.open(&beside, Open::Replace)?;
     file.write_at(0, bytes)?;
     file.sync()?;

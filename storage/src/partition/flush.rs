@@ -20,7 +20,7 @@ pub(crate) enum Piece {
 /// The next thing to do for a partition.
 pub(crate) enum FlushStep {
     /// Write a segment's bytes up to `to`; reserve blocks up to `allocate` first.
-    Write { base: i64, to: u64, pieces: Vec<Piece>, reserved: u64, allocate: u64 },
+    Write { base: i64, to: u64, snapshot: Vec<u8>, pieces: Vec<Piece>, reserved: u64, allocate: u64 },
     /// Everything of a rolled segment is written: cut it to its length, sync it, write its index.
     Seal { base: i64, bytes: u64, index: SegmentIndex, indexed_from: u64 },
 }
@@ -28,7 +28,7 @@ pub(crate) enum FlushStep {
 impl PartitionLog {
     /// Whether [`next_flush`](Self::next_flush) would give something.
     pub fn wants_flush(&self) -> bool {
-        if self.flushing || self.deleted.is_some() {
+        if self.flushing || self.deleted.is_some() || self.holds_files_still() {
             return false;
         }
         match self.rolled.front() {
@@ -79,9 +79,9 @@ impl PartitionLog {
             "write-ahead: only what is durable in the WAL"
         );
         let allocate = segment.allocation_for(to, segment_bytes);
-        let (base, reserved) = (segment.base, segment.allocated);
+        let (base, reserved, snapshot) = (segment.base, segment.allocated, segment.snapshot.clone());
         let pieces = whole_blocks(self.tail.pieces(base, from, to));
-        Some(FlushStep::Write { base, to, pieces, reserved, allocate })
+        Some(FlushStep::Write { base, to, snapshot, pieces, reserved, allocate })
     }
 
     /// A write is done (`true`) or found no room and will be tried again (`false`).
@@ -97,6 +97,7 @@ impl PartitionLog {
         if let Some(segment) = open.find(|s| s.base == base) {
             self.new_files |= segment.written == 0;
             segment.written = to;
+            segment.snapshot = Vec::new();
             segment.allocated = segment.allocated.max(allocated);
         }
     }
@@ -118,6 +119,9 @@ impl PartitionLog {
     /// Whether everything that the capture names is in the files.
     pub fn capture_is_written(&self) -> bool {
         let Some(capture) = &self.capture else { return true };
+        if self.is_cutting_files() {
+            return false;
+        }
         if self.active.base == capture.active.base {
             return self.rolled.is_empty() && self.active.written >= capture.active.bytes;
         }

@@ -4,6 +4,7 @@
 mod flush;
 mod segment;
 mod tail;
+mod truncate;
 
 use crate::PartitionKey;
 use crate::batch::{Checked, HEADER_BYTES};
@@ -22,6 +23,7 @@ pub(crate) use flush::{FlushStep, Piece};
 pub(crate) use segment::OpenSegment;
 pub(crate) use tail::Tail;
 pub use tail::{CHUNK_BYTES_MIN, TailRead};
+pub(crate) use truncate::{Target, Truncation};
 
 /// What a topic's configuration says about its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,7 @@ pub struct Appended {
 pub(crate) struct Capture {
     pub lsn: Lsn,
     pub log_start: i64,
+    pub high_watermark: i64,
     pub active: SegmentState,
     pub epochs: Vec<u8>,
     pub producers: Vec<u8>,
@@ -67,6 +70,12 @@ pub(crate) struct PartitionLog {
     pub log_start: i64,
     /// Offset after the last record whose commit is durable.
     pub durable_end: i64,
+    /// The high watermark last noted; never below the log start, nor beyond the log's end.
+    pub high_watermark: i64,
+    /// A truncation that is under way.
+    pub truncation: Option<Truncation>,
+    /// Truncations since the start of the process: what was known of files before one is not true after it.
+    pub cuts: u64,
     /// Segments below the log start whose files are not removed yet. Checkpoints name them, so that a crash
     /// neither loses them before the frame that moved the log start is durable nor leaves their files behind.
     pub dropped: Vec<SegmentState>,
@@ -113,12 +122,19 @@ impl PartitionLog {
         active.index = SegmentIndex::resume(at.base, at.end, at.bytes);
         active.max_timestamp = at.max_timestamp;
         active.wants_image = block_floor(at.bytes) != at.bytes;
+        let producers = state.decode_producers();
+        if at.bytes == 0 {
+            active.snapshot = truncate::encoded_producers(&producers);
+        }
         let sealed = state.segments[..state.segments.len() - 1].iter().copied().collect();
         PartitionLog {
             key: state.key,
             settings,
             log_start: state.log_start,
             durable_end: at.end,
+            high_watermark: state.high_watermark,
+            truncation: None,
+            cuts: 0,
             has_folder: at.bytes > 0 || state.segments.len() > 1,
             folder_synced: at.bytes > 0 || state.segments.len() > 1,
             dropped: Vec::new(),
@@ -127,7 +143,7 @@ impl PartitionLog {
             active,
             tail: Tail::default(),
             epochs: state.decode_epochs(),
-            producers: state.decode_producers(),
+            producers,
             dirty: None,
             last_lsn: 0,
             capture: None,
@@ -182,7 +198,8 @@ impl PartitionLog {
     /// Starts a new segment at the log's end. The old one is written out, cut, synced and sealed in its turn.
     fn roll(&mut self) {
         assert!(self.active.bytes > 0, "an empty segment is not rolled");
-        let next = OpenSegment::new(self.active.end);
+        let mut next = OpenSegment::new(self.active.end);
+        next.snapshot = truncate::encoded_producers(&self.producers);
         self.rolled.push_back(std::mem::replace(&mut self.active, next));
     }
 
@@ -205,6 +222,7 @@ impl PartitionLog {
         now_ms: i64,
     ) -> (Appended, usize) {
         assert!(self.deleted.is_none(), "nothing is appended to a deleted partition");
+        assert!(self.truncation.is_none(), "nothing is appended while the log is being cut");
         let base_offset = self.end();
         let info = batch.info.placed_at(base_offset, leader_epoch);
         let (header, body) = (batch.header(base_offset, leader_epoch), batch.body());
@@ -282,6 +300,7 @@ impl PartitionLog {
         self.touch(lsn);
         let gone = self.drop_below_start();
         self.epochs.truncate_from_start(start);
+        self.high_watermark = self.high_watermark.max(start);
         let first = self.first_segment();
         let freed = self.tail.forget_before(first);
         (lsn, gone, freed)
@@ -301,6 +320,38 @@ impl PartitionLog {
         gone
     }
 
+    /// Notes that `epoch` begins at the log's end. Returns the frame that says so; none where that is known.
+    pub fn start_epoch<B: CommitBuffer>(&mut self, wal: &mut WalWriter<B>, epoch: i32) -> Option<Lsn> {
+        let latest = self.epochs.latest().map_or(-1, |latest| latest.epoch);
+        assert!(epoch >= latest, "epoch {epoch} begins after {latest} has");
+        let start = self.end();
+        if !self.epochs.assign(epoch, start) {
+            return None;
+        }
+        if mutant::on(Mutant::UnloggedEpochStart) {
+            return Some(self.last_lsn);
+        }
+        let lsn = wal.append(&self.key, &Frame::EpochStart { epoch, start });
+        self.touch(lsn);
+        Some(lsn)
+    }
+
+    /// Notes the high watermark. Returns the frame that says so; none where it is not above the one noted before.
+    pub fn note_high_watermark<B: CommitBuffer>(
+        &mut self,
+        wal: &mut WalWriter<B>,
+        offset: i64,
+    ) -> Option<Lsn> {
+        assert!(offset <= self.end(), "the high watermark lies in the log");
+        if offset <= self.high_watermark {
+            return None;
+        }
+        self.high_watermark = offset;
+        let lsn = wal.append(&self.key, &Frame::HighWatermark { offset });
+        self.touch(lsn);
+        Some(lsn)
+    }
+
     /// Base offset of the oldest segment.
     pub fn first_segment(&self) -> i64 {
         self.sealed
@@ -318,6 +369,11 @@ impl PartitionLog {
         self.capture = Some(Capture {
             lsn: self.last_lsn,
             log_start: self.log_start,
+            high_watermark: if mutant::on(Mutant::WatermarkNotInCheckpoint) {
+                self.log_start
+            } else {
+                self.high_watermark
+            },
             active: SegmentState {
                 base: self.active.base,
                 end: self.active.end,
@@ -339,6 +395,7 @@ impl PartitionLog {
             key: self.key,
             applied: capture.lsn,
             log_start: capture.log_start,
+            high_watermark: capture.high_watermark,
             segments,
             epochs: capture.epochs.clone(),
             producers: capture.producers.clone(),
@@ -354,6 +411,9 @@ impl PartitionLog {
     /// Asserts what must always hold.
     pub fn check(&self) {
         assert!(self.log_start <= self.end() && self.durable_end <= self.end());
+        if !mutant::on(Mutant::WatermarkNotLowered) {
+            assert!(self.log_start <= self.high_watermark && self.high_watermark <= self.end());
+        }
         let mut end = None;
         let open = self.rolled.iter().chain([&self.active]).map(|s| (s.base, s.end, s.bytes));
         for (base, segment_end, bytes) in self.sealed.iter().map(|s| (s.base, s.end, s.bytes)).chain(open) {

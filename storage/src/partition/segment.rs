@@ -31,6 +31,8 @@ pub(crate) struct OpenSegment {
     /// Checkpoints may say that the segment ends inside its last block: the next append logs that block's bytes
     /// first, because replay begins there and the block, written again, may be torn.
     pub wants_image: bool,
+    /// The producers before its first record, encoded, until they are in its snapshot; empty where there are none.
+    pub snapshot: Vec<u8>,
 }
 
 impl OpenSegment {
@@ -49,6 +51,7 @@ impl OpenSegment {
             index: SegmentIndex::new(base),
             indexed_from: 0,
             wants_image: false,
+            snapshot: Vec::new(),
         }
     }
 

@@ -210,6 +210,30 @@ impl Tail {
         memory
     }
 
+    /// Forgets everything from byte `position` of a segment on. Returns the bytes of memory given back.
+    ///
+    /// The chunk that holds the place is replaced by a copy of what is left of it: readers may have slices of the rest,
+    /// and what is published is never written again.
+    pub fn cut(&mut self, segment: i64, position: u64) -> usize {
+        let before = self.memory();
+        while self.batches.back().is_some_and(|b| (b.segment, b.position) >= (segment, position)) {
+            self.batches.pop_back();
+        }
+        while self.chunks.back().is_some_and(|c| (c.segment, c.start) >= (segment, position)) {
+            self.chunks.pop_back();
+        }
+        if let Some(last) = self.chunks.back_mut()
+            && last.segment == segment
+            && last.end() > position
+        {
+            let left = last.chunk.slice(0, (position - last.start) as usize);
+            let chunk = Chunk::new(last.chunk.capacity());
+            chunk.append(left.as_bytes());
+            last.chunk = chunk;
+        }
+        before - self.memory()
+    }
+
     /// Forgets what lies before a segment. Returns the bytes of memory given back.
     pub fn forget_before(&mut self, segment: i64) -> usize {
         let mut freed = 0;

@@ -164,14 +164,17 @@ impl<B: CommitBuffer> Store<B> {
         self.release_quiet();
         self.cycle.begun_ms = self.now_ms;
         self.cycle.captured_lsn = self.wal.next_lsn() - 1;
-        self.cycle.kind = if self.cycle.deltas >= DELTAS_MAX { Kind::Base } else { Kind::Delta };
+        // A base has all partitions, and one that is about to be cut is not captured.
+        let is_cutting = self.partitions.iter().flatten().any(PartitionLog::is_before_cut);
+        self.cycle.kind =
+            if self.cycle.deltas >= DELTAS_MAX && !is_cutting { Kind::Base } else { Kind::Delta };
         let candidates = match self.cycle.kind {
             Kind::Delta => self.cycle.dirty.clone(),
             Kind::Base => (0..self.partitions.len()).map(|i| PartitionIx(i as u32)).collect(),
         };
         for ix in candidates {
             let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
-            if log.deleted.is_none() {
+            if log.deleted.is_none() && !log.is_before_cut() {
                 log.take_capture();
                 self.cycle.captured.push(ix);
                 if log.wants_flush() {
@@ -187,7 +190,10 @@ impl<B: CommitBuffer> Store<B> {
         for (ix, lsn) in std::mem::take(&mut self.cycle.quiet) {
             let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
             let small = log.tail.memory() <= CHUNK_BYTES_MIN;
-            let written = log.rolled.is_empty() && log.active.written == log.active.bytes && !log.flushing;
+            let written = log.rolled.is_empty()
+                && log.active.written == log.active.bytes
+                && !log.flushing
+                && log.truncation.is_none();
             if log.last_lsn == lsn && small && written && log.deleted.is_none() {
                 self.memory -= log.tail.clear();
             }

@@ -1,10 +1,11 @@
 //! The shard's blocking jobs: what is due becomes one, what is done moves the store on.
 
 use super::{EVICTION_TRIES, Event, JOBS_MAX, PartitionIx, Store};
-use crate::job::{Job, JobId, Output, Work, use_id};
+use crate::job::{First, Job, JobId, Output, Work, use_id};
 use crate::layout;
 use crate::mutant::{self, Mutant};
 use crate::partition::{FlushStep, PartitionLog};
+use crate::snapshot;
 use crate::wal::Lsn;
 use crate::wal::writer::{CommitBuffer, FileRequest};
 use std::collections::VecDeque;
@@ -25,6 +26,8 @@ pub(super) enum Out {
     Remove { partition: PartitionIx, bases: Vec<i64> },
     RemovePartition(PartitionIx),
     ReadBlock { partition: PartitionIx, base: i64 },
+    FindCut(PartitionIx),
+    Cut(PartitionIx),
 }
 
 impl<B: CommitBuffer> Store<B> {
@@ -41,18 +44,22 @@ impl<B: CommitBuffer> Store<B> {
             return;
         }
         let durable = if mutant::on(Mutant::RemoveEarly) { Lsn::MAX } else { self.wal.durable() };
-        let loading = &self.loading;
-        let due = |r: &Removal| r.lsn <= durable && !loading.contains(&r.partition);
-        let ready = self.removals.iter().take_while(|r| due(r)).count();
-        for Removal { partition, bases, .. } in self.removals.drain(..ready).collect::<Vec<_>>() {
-            let Some(log) = self.partitions[partition.0 as usize].as_ref() else { continue };
-            let files = |b: &i64| [layout::segment_file(&log.key, *b), layout::index_file(&log.key, *b)];
+        let mut later = VecDeque::new();
+        while let Some(removal) = self.removals.pop_front() {
+            let Some(log) = self.partitions[removal.partition.0 as usize].as_ref() else { continue };
+            let is_needed = self.loading.contains(&removal.partition) || log.truncation.is_some();
+            if removal.lsn > durable || is_needed {
+                later.push_back(removal);
+                continue;
+            }
+            let Removal { partition, bases, .. } = removal;
             let work = Work::Remove {
                 dir: layout::partition_dir(&log.key),
-                files: bases.iter().flat_map(files).collect(),
+                files: bases.iter().flat_map(|base| layout::segment_files(&log.key, *base)).collect(),
             };
             self.start(work, Out::Remove { partition, bases });
         }
+        self.removals = later;
         let mut later = VecDeque::new();
         while let Some((lsn, ix)) = self.deletions.pop_front() {
             let log = self.log(ix);
@@ -102,6 +109,7 @@ impl<B: CommitBuffer> Store<B> {
         }
         self.plan_cycle();
         self.plan_removals();
+        self.plan_truncations();
     }
 
     fn wants_wal_file(&mut self) -> Option<FileRequest> {
@@ -147,6 +155,8 @@ impl<B: CommitBuffer> Store<B> {
                 self.block_loaded(partition, base, &bytes);
             }
             (Out::ReadBlock { .. }, _) => unreachable!("reading needs no room and gives bytes"),
+            (Out::FindCut(ix), output) => self.cut_found(ix, output),
+            (Out::Cut(ix), _) => self.cut_done(ix, done),
         }
     }
 
@@ -181,7 +191,7 @@ impl<B: CommitBuffer> Store<B> {
         self.evict();
     }
 
-    fn after_flush(&mut self, ix: PartitionIx) {
+    pub(super) fn after_flush(&mut self, ix: PartitionIx) {
         if self.log(ix).wants_flush() {
             self.enqueue_flush(ix);
         }
@@ -217,10 +227,14 @@ impl<B: CommitBuffer> Store<B> {
 
 fn flush_work(ix: PartitionIx, log: &PartitionLog, step: FlushStep) -> (Work, Out) {
     match step {
-        FlushStep::Write { base, to, pieces, reserved, allocate } => (
+        FlushStep::Write { base, to, snapshot, pieces, reserved, allocate } => (
             Work::Write {
                 path: layout::segment_file(&log.key, base),
                 make_dir: !log.has_folder,
+                first: (!snapshot.is_empty()).then(|| First {
+                    path: layout::snapshot_file(&log.key, base),
+                    bytes: snapshot::encode(base, &snapshot),
+                }),
                 pieces,
                 reserved,
                 allocate,

@@ -16,6 +16,7 @@
 mod cycle;
 mod jobs;
 mod read;
+mod truncate;
 
 use crate::PartitionKey;
 use crate::batch::{BatchInfo, Checked};
@@ -68,6 +69,10 @@ pub enum Event {
     Durable(PartitionIx),
     /// The block that appending waited for is there.
     BlockLoaded(PartitionIx),
+    /// A truncation is durable and done: the log's end and all that follows from it are as they will stay.
+    Truncated(PartitionIx),
+    /// A truncation failed, because the segment to be cut is damaged before the place. Nothing was cut.
+    TruncationFailed(PartitionIx),
 }
 
 /// What recovery hands to a shard's store.
@@ -107,6 +112,7 @@ pub struct Store<B> {
     removals: VecDeque<Removal>,
     deletions: VecDeque<(Lsn, PartitionIx)>,
     loading: Vec<PartitionIx>,
+    truncating: Vec<PartitionIx>,
     cycle: Cycle,
     memory: usize,
     eviction: VecDeque<PartitionIx>,
@@ -149,6 +155,7 @@ impl<B: CommitBuffer> Store<B> {
             removals: VecDeque::new(),
             deletions: VecDeque::new(),
             loading: Vec::new(),
+            truncating: Vec::new(),
             cycle: Cycle::new(state.next_checkpoint),
             memory: 0,
             eviction: VecDeque::new(),
@@ -208,6 +215,12 @@ impl<B: CommitBuffer> Store<B> {
         self.log(ix).durable_end
     }
 
+    /// The high watermark last noted, which survives restarts. Never below the log start.
+    #[must_use]
+    pub fn high_watermark(&self, ix: PartitionIx) -> i64 {
+        self.log(ix).high_watermark
+    }
+
     /// Bytes of the partition's segments.
     #[must_use]
     pub fn bytes(&self, ix: PartitionIx) -> u64 {
@@ -261,9 +274,13 @@ impl<B: CommitBuffer> Store<B> {
         self.full_since.is_some()
     }
 
-    /// Whether the next append to the partition must wait for its last block to be read back. Asks for the
-    /// block; [`Event::BlockLoaded`] follows.
+    /// Whether the next append to the partition must wait: for its last block to be read back, which this asks for
+    /// ([`Event::BlockLoaded`] follows), or for a truncation ([`Event::Truncated`] follows, or
+    /// [`Event::TruncationFailed`]).
     pub fn must_load_block(&mut self, ix: PartitionIx) -> bool {
+        if self.log(ix).truncation.is_some() {
+            return true;
+        }
         if !self.log(ix).needs_block() {
             return false;
         }
@@ -311,9 +328,30 @@ impl<B: CommitBuffer> Store<B> {
         appended
     }
 
-    /// Starts a new segment, so that the old one can be deleted by retention. Nothing happens to an empty one.
+    /// Notes that leader epoch `epoch` begins at the log's end, before it has a record. Returns the frame to wait for
+    /// before anybody is told; none where the epoch has begun already. An epoch below the log's latest is never begun.
+    pub fn start_epoch(&mut self, ix: PartitionIx, epoch: i32) -> Option<Lsn> {
+        assert!(self.log(ix).truncation.is_none(), "a log that is being cut has no leader here");
+        let log = self.partitions[ix.0 as usize].as_mut().expect("the handle of a partition that is there");
+        let lsn = log.start_epoch(&mut self.wal, epoch)?;
+        self.cycle.note_dirty(ix, log);
+        Some(lsn)
+    }
+
+    /// Notes the high watermark, which lies in the log and only moves forward, but for a truncation, which lowers it to
+    /// the log's new end. Each one noted is a frame in the log: the caller says how often. Returns that frame; none
+    /// where the watermark is not above the one noted before.
+    pub fn note_high_watermark(&mut self, ix: PartitionIx, offset: i64) -> Option<Lsn> {
+        let log = self.partitions[ix.0 as usize].as_mut().expect("the handle of a partition that is there");
+        let lsn = log.note_high_watermark(&mut self.wal, offset)?;
+        self.cycle.note_dirty(ix, log);
+        Some(lsn)
+    }
+
+    /// Starts a new segment, so that the old one can be deleted by retention. Nothing happens to an empty one, nor
+    /// while the log is being cut.
     pub fn roll(&mut self, ix: PartitionIx) {
-        if self.log(ix).active.bytes > 0 {
+        if self.log(ix).active.bytes > 0 && self.log(ix).truncation.is_none() {
             let log =
                 self.partitions[ix.0 as usize].as_mut().expect("the handle of a partition that is there");
             log.roll_now(&mut self.wal);

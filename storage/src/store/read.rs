@@ -32,6 +32,8 @@ pub struct ColdRead {
     pub sealed: bool,
     /// Largest record timestamp of the segment, -1 where it is empty.
     pub max_timestamp: i64,
+    /// Truncations of the partition before the read was planned. The file may be another one after the next.
+    pub cuts: u64,
 }
 
 impl<B: CommitBuffer> Store<B> {
@@ -53,6 +55,13 @@ impl<B: CommitBuffer> Store<B> {
         }
     }
 
+    /// Whether a planned read is still to be trusted: the log was not cut since. What was read otherwise may be of
+    /// records that are no more, or no records at all, and an error may mean no damage.
+    #[must_use]
+    pub fn is_current(&self, ix: PartitionIx, read: &ColdRead) -> bool {
+        self.log(ix).cuts == read.cuts
+    }
+
     /// The segments from the one that holds `offset` on, as files. Records that are only in memory yet are in
     /// none of them.
     #[must_use]
@@ -65,6 +74,7 @@ impl<B: CommitBuffer> Store<B> {
             bytes,
             sealed,
             max_timestamp,
+            cuts: log.cuts,
         };
         let sealed = log.sealed.iter().filter(|s| s.end > offset);
         let open = log.rolled.iter().chain([&log.active]).filter(|s| s.end > offset);

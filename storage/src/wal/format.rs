@@ -1,4 +1,5 @@
-//! The WAL's bytes on disk. All numbers are little-endian.
+//! The WAL's bytes on disk: files and commits; [frames](super::frame) are what commits hold. All numbers are
+//! little-endian.
 //!
 //! ```text
 //! file     0            4096                        ...                                   file end
@@ -17,38 +18,35 @@
 //!  56  shard     u32, then 4 zero bytes                  56  body length  u32, bytes of frames
 //!                                                        60  frames       u32, how many
 //!                                                        64  frames ...
-//! frame
-//!   0  payload length u32
-//!   4  kind           u16
-//!   6  flags          u16, 0
-//!   8  partition      i32
-//!  12  topic id       16 bytes
-//!  28  payload ...
 //! ```
 //!
 //! A commit is valid only with the use id of its file head, at the position it names: neither a former use of
 //! the file nor a client's payload that looks like a commit can be taken for one.
 
-use crate::PartitionKey;
 use crate::disk::BLOCK;
 use crate::wal::Lsn;
+pub use crate::wal::frame::{FRAME_HEAD, Frame, Frames};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// The format's version, in file heads and commits.
-pub const VERSION: u16 = 1;
+/// The format's version, in file heads and commits. Version 1 had the kinds of frames up to [`Frame::Roll`] and is
+/// the same otherwise: it is read as well.
+pub const VERSION: u16 = 2;
+const VERSION_MIN: u16 = 1;
 /// Bytes of a commit's head.
 pub const COMMIT_HEAD: usize = size_of::<CommitHead>();
-/// Bytes of a frame's head.
-pub const FRAME_HEAD: usize = size_of::<FrameHead>();
 
 const FILE_MAGIC: [u8; 8] = *b"RLWALFIL";
 /// The first bytes of every commit.
 pub const COMMIT_MAGIC: [u8; 8] = *b"RLCOMMIT";
 const CRC_START: usize = 12;
 
-const _: () = assert!(COMMIT_HEAD == 64 && size_of::<FileHead>() == 64 && FRAME_HEAD == 28);
+const _: () = assert!(COMMIT_HEAD == 64 && size_of::<FileHead>() == 64);
 const _: () = assert!(COMMIT_HEAD <= BLOCK);
+
+fn is_known(version: u16) -> bool {
+    (VERSION_MIN..=VERSION).contains(&version)
+}
 
 /// The first block of a WAL file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -113,7 +111,7 @@ impl FileUse {
         let (head, _) = FileHead::read_from_prefix(block).ok()?;
         let whole =
             head.magic == FILE_MAGIC && head.crc.get() == crc32fast::hash(&head.as_bytes()[CRC_START..]);
-        if !whole || head.version.get() != VERSION {
+        if !whole || !is_known(head.version.get()) {
             return None;
         }
         Some(FileUse {
@@ -214,7 +212,7 @@ pub fn open_commit(bytes: &[u8], file: &FileUse, position: u64) -> Option<Commit
 pub fn open_own_commit(bytes: &[u8], generation: u64, position: u64) -> Option<CommitInfo> {
     let (head, rest) = CommitHead::read_from_prefix(bytes).ok()?;
     if head.magic != COMMIT_MAGIC
-        || head.version.get() != VERSION
+        || !is_known(head.version.get())
         || head.generation.get() != generation
         || head.position.get() != position
     {
@@ -233,169 +231,10 @@ pub fn open_own_commit(bytes: &[u8], generation: u64, position: u64) -> Option<C
     })
 }
 
-/// The head of a frame.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct FrameHead {
-    len: U32,
-    kind: U16,
-    flags: U16,
-    partition: zerocopy::little_endian::I32,
-    topic: [u8; 16],
-}
-
-const KIND_APPEND: u16 = 1;
-const KIND_LOG_START: u16 = 2;
-const KIND_DELETE: u16 = 3;
-const KIND_BLOCK_IMAGE: u16 = 4;
-const KIND_ROLL: u16 = 5;
-
-/// What a frame says of its partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame<'a> {
-    /// A record batch was appended at `position` of the segment with base offset `segment`.
-    Append {
-        /// Base offset of the segment.
-        segment: i64,
-        /// Byte position in the segment.
-        position: u64,
-        /// The batch as stored, in two parts: its head and what follows.
-        batch: (&'a [u8], &'a [u8]),
-    },
-    /// The log start offset moved.
-    LogStart {
-        /// The new log start offset.
-        start: i64,
-    },
-    /// The partition was deleted with its topic.
-    Delete,
-    /// The bytes of a segment's partly filled last block, logged before that block is written again.
-    BlockImage {
-        /// Base offset of the segment.
-        segment: i64,
-        /// Byte position of the block in the segment.
-        position: u64,
-        /// Its bytes, less than a block.
-        bytes: &'a [u8],
-    },
-    /// A new segment begins at the log's end, before anything is appended to it: the old one may be removed.
-    Roll {
-        /// Base offset of the new segment.
-        segment: i64,
-    },
-}
-
-impl Frame<'_> {
-    fn kind(&self) -> u16 {
-        match self {
-            Frame::Append { .. } => KIND_APPEND,
-            Frame::LogStart { .. } => KIND_LOG_START,
-            Frame::Delete => KIND_DELETE,
-            Frame::BlockImage { .. } => KIND_BLOCK_IMAGE,
-            Frame::Roll { .. } => KIND_ROLL,
-        }
-    }
-
-    fn payload_len(&self) -> usize {
-        match self {
-            Frame::Append { batch, .. } => 16 + batch.0.len() + batch.1.len(),
-            Frame::LogStart { .. } | Frame::Roll { .. } => 8,
-            Frame::Delete => 0,
-            Frame::BlockImage { bytes, .. } => 16 + bytes.len(),
-        }
-    }
-
-    /// Bytes of the whole frame.
-    #[must_use]
-    pub fn encoded_len(&self) -> usize {
-        FRAME_HEAD + self.payload_len()
-    }
-
-    /// Writes the frame to the start of `out` and returns its length.
-    pub fn encode(&self, key: &PartitionKey, out: &mut [u8]) -> usize {
-        let len = self.payload_len();
-        let head = FrameHead {
-            len: U32::new(u32::try_from(len).expect("a frame is bounded by the commit size")),
-            kind: U16::new(self.kind()),
-            flags: U16::ZERO,
-            partition: key.partition.into(),
-            topic: *key.topic.as_bytes(),
-        };
-        let (head_out, out) = out[..FRAME_HEAD + len].split_at_mut(FRAME_HEAD);
-        head_out.copy_from_slice(head.as_bytes());
-        match self {
-            Frame::Append { segment, position, batch } => {
-                out[..8].copy_from_slice(&segment.to_le_bytes());
-                out[8..16].copy_from_slice(&position.to_le_bytes());
-                let (first, second) = out[16..].split_at_mut(batch.0.len());
-                first.copy_from_slice(batch.0);
-                second.copy_from_slice(batch.1);
-            }
-            Frame::LogStart { start } => out.copy_from_slice(&start.to_le_bytes()),
-            Frame::Roll { segment } => out.copy_from_slice(&segment.to_le_bytes()),
-            Frame::Delete => {}
-            Frame::BlockImage { segment, position, bytes } => {
-                out[..8].copy_from_slice(&segment.to_le_bytes());
-                out[8..16].copy_from_slice(&position.to_le_bytes());
-                out[16..].copy_from_slice(bytes);
-            }
-        }
-        FRAME_HEAD + len
-    }
-}
-
-/// Reads the frames of a commit's body, in order. Stops with `None` at what cannot be a frame: the caller knows
-/// how many there are, and a commit with a right checksum and a wrong frame is a bug, not damage.
-pub struct Frames<'a> {
-    body: &'a [u8],
-}
-
-impl<'a> Frames<'a> {
-    /// The frames of `body`.
-    #[must_use]
-    pub fn of(body: &'a [u8]) -> Frames<'a> {
-        Frames { body }
-    }
-}
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = (PartitionKey, Frame<'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (head, rest) = FrameHead::read_from_prefix(self.body).ok()?;
-        let len = head.len.get() as usize;
-        if rest.len() < len {
-            return None;
-        }
-        let (payload, rest) = rest.split_at(len);
-        let key = PartitionKey { topic: uuid::Uuid::from_bytes(head.topic), partition: head.partition.get() };
-        let number = |at: usize| -> Option<u64> {
-            Some(u64::from_le_bytes(payload.get(at..at + 8)?.try_into().expect("eight bytes")))
-        };
-        let frame = match head.kind.get() {
-            KIND_APPEND => Frame::Append {
-                segment: number(0)?.cast_signed(),
-                position: number(8)?,
-                batch: (payload.get(16..)?, &[]),
-            },
-            KIND_LOG_START => Frame::LogStart { start: number(0)?.cast_signed() },
-            KIND_ROLL => Frame::Roll { segment: number(0)?.cast_signed() },
-            KIND_DELETE => Frame::Delete,
-            KIND_BLOCK_IMAGE => Frame::BlockImage {
-                segment: number(0)?.cast_signed(),
-                position: number(8)?,
-                bytes: payload.get(16..)?,
-            },
-            _ => return None,
-        };
-        self.body = rest;
-        Some((key, frame))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PartitionKey;
     use proptest::prelude::*;
 
     fn file(use_id: u64) -> FileUse {
@@ -426,19 +265,17 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_frame_reads_back() {
-        let frames = [
-            Frame::Append { segment: 1, position: 2, batch: (b"whole", b"") },
-            Frame::LogStart { start: 99 },
-            Frame::Delete,
-            Frame::BlockImage { segment: 4, position: 4096, bytes: b"image" },
-        ];
-        let mut body = vec![0; frames.iter().map(Frame::encoded_len).sum()];
-        let mut at = 0;
-        for frame in &frames {
-            at += frame.encode(&key(), &mut body[at..]);
-        }
-        assert_eq!(Frames::of(&body).map(|(_, f)| f).collect::<Vec<_>>(), frames);
+    fn files_of_the_first_version_are_read() {
+        let mut head = file(7).encode();
+        head[12] = 1;
+        let crc = crc32fast::hash(&head[CRC_START..COMMIT_HEAD]);
+        head[8..12].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(FileUse::decode(&head), Some(file(7)));
+        let (mut bytes, info) = commit(7, 4096, b"batch");
+        bytes[12] = 1;
+        let (head, body) = CommitHead::read_from_prefix(&bytes).unwrap();
+        bytes.splice(8..12, commit_crc(7, &head, body).to_le_bytes());
+        assert_eq!(open_commit(&bytes, &file(7), 4096), Some(info));
     }
 
     proptest! {
@@ -462,10 +299,9 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_neither_head_nor_commit_nor_endless(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn garbage_is_neither_head_nor_commit(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             prop_assert_eq!(FileUse::decode(&bytes), None);
             prop_assert_eq!(open_commit(&bytes, &file(1), 0), None);
-            prop_assert!(Frames::of(&bytes).count() <= bytes.len() / FRAME_HEAD);
         }
     }
 }

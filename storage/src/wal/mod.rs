@@ -1,8 +1,9 @@
-//! The write-ahead log of one shard: its bytes ([`mod@format`]), the machine that fills commits and tracks what is
+//! The write-ahead log of one shard: its bytes ([`mod@format`], [`frame`]), the machine that fills commits and tracks what is
 //! durable ([`writer`]) and what recovery decides from what it finds ([`scan`]). All of it pure.
 
 mod files;
 pub mod format;
+pub mod frame;
 pub mod scan;
 pub mod writer;
 
