@@ -52,6 +52,8 @@ pub enum Mutant {
     TruncationForgotten,
     /// Batches that were cut stay remembered of their producers.
     ProducersNotCut,
+    /// Segments have no producer snapshots.
+    NoSnapshot,
     /// What cut batches had displaced does not come back.
     DisplacedForgotten,
     /// Leader epochs of what was cut stay.

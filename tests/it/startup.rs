@@ -223,6 +223,18 @@ fn the_data_of_others() {
     Start::new(data.path()).ready().stop();
 }
 
+#[test]
+fn a_folder_of_an_earlier_format_is_taken_over() {
+    let data = killed_with_records(3);
+    let version = data.path().join("VERSION");
+    let now = std::fs::read_to_string(&version).unwrap();
+    std::fs::write(&version, now.replace("format = 2", "format = 1")).unwrap();
+    let broker = Start::new(data.path()).ready();
+    assert_eq!(std::fs::read_to_string(&version).unwrap(), now);
+    assert_eq!(broker.client().produce("t", 0, record(b"next")), (0, 3));
+    broker.stop();
+}
+
 /// A folder with some records whose broker was killed: all of it is in the WAL.
 fn killed_with_records(records: usize) -> TempDir {
     let data = folder();

@@ -2,7 +2,7 @@
 
 use crate::counts::Counts;
 use crate::disk::{SimDisk, Survives};
-use crate::model::{self, Change, Model, Partition};
+use crate::model::{self, Change, Cutting, Model, Partition};
 use crate::rng::Rng;
 use crate::shard::Shard;
 use crate::traffic::{Traffic, checked};
@@ -151,6 +151,31 @@ fn a_damaged_segment_is_an_error_for_its_partition_alone() {
     folder.read_all(good);
     folder.disk.power_on(Survives::Written);
     start(&folder.disk).expect("recovery never scans segments");
+}
+
+#[test]
+fn a_truncation_into_a_damaged_segment_fails_and_cuts_nothing() {
+    let mut folder = Folder::new();
+    let [bad, good] = folder.keys;
+    let read = folder.first_segment(&bad);
+    let second = folder.model.get(&bad).log.batches[1].position;
+    folder.disk.flip(&read.log, second + 16, 5);
+    let end = folder.model.get(&bad).end();
+    let (mut rng, mut now_ms) = (Rng::new(1), 1_000_000);
+    for key in [bad, good] {
+        let to = folder.shard.store.segments(folder.shard.parts[&key])[0].end - 1;
+        assert!(folder.shard.store.truncate(folder.shard.parts[&key], to));
+        if key == good {
+            folder.model.get(&key).cutting = Some(Cutting { below: Some(to), restart: 0, lsn: None });
+        }
+    }
+    let settled = folder.shard.settle(&mut rng, &mut now_ms, &mut folder.model, &mut folder.counts);
+    settled.expect("no crash is set");
+    assert_eq!(folder.shard.failed_cuts, [bad]);
+    let ix = folder.shard.parts[&bad];
+    assert_eq!((folder.shard.store.end_offset(ix), folder.shard.store.is_truncating(ix)), (end, false));
+    assert!(folder.model.get(&good).end() < end, "the other one is cut");
+    folder.read_all(good);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod disk;
 mod inode;
 mod model;
 mod mutants;
+mod reference_tests;
 mod rng;
 mod shard;
 mod trace;

@@ -59,6 +59,7 @@ bugs! {
     files_of_what_was_cut_kept: CutFilesKept;
     truncation_not_replayed: TruncationForgotten;
     producers_not_cut: ProducersNotCut;
+    no_producer_snapshots: NoSnapshot;
     displaced_batches_forgotten: DisplacedForgotten;
     epochs_not_cut: EpochsNotCut;
     high_watermark_not_lowered: WatermarkNotLowered;

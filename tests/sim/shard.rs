@@ -77,6 +77,8 @@ pub struct Shard {
     used: BTreeSet<u32>,
     pub recycled: u64,
     pub late: Vec<LateRead>,
+    /// Partitions that could not be cut.
+    pub failed_cuts: Vec<PartitionKey>,
 }
 
 /// The key in the path of a segment's file, and its base offset.
@@ -134,6 +136,7 @@ impl Shard {
             used: BTreeSet::new(),
             recycled: 0,
             late: Vec::new(),
+            failed_cuts: Vec::new(),
         }
     }
 
@@ -221,7 +224,7 @@ impl Shard {
                 Event::Durable(_) => model.get(key).acknowledge(self.store.durable_offset(ix), self.durable),
                 Event::BlockLoaded(_) => {}
                 Event::Truncated(_) => self.check_cut(ix, model.get(key)),
-                Event::TruncationFailed(_) => panic!("{key}: nothing is damaged here"),
+                Event::TruncationFailed(_) => self.failed_cuts.push(*key),
             }
         }
         let acknowledged = self.store.wal().durable();

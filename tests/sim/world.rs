@@ -9,11 +9,13 @@ use crate::rng::Rng;
 use crate::shard::{Buffer, Crashed, LateRead, Shard, check_producers, facts};
 use crate::traffic::{Traffic, agree, checked};
 use ringlog_storage::PartitionKey;
+use ringlog_storage::layout::{partition_dir, read_current, segment_file};
 use ringlog_storage::recovery::{Error, Plan, Recovered, recover};
 use ringlog_storage::store::{LogSettings, ReadPlan, Store, StoreSettings};
+use ringlog_storage::survey::survey;
 use ringlog_storage::wal::format::FileUse;
 use ringlog_storage::wal::writer::WalSettings;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Largest commit of the traffic: one batch larger than a commit, alone.
@@ -166,9 +168,46 @@ impl World {
             self.disk.power_on(Survives::Percent(self.rng.pick(&[0, 20, 50, 100])));
         }
         self.disk.crash_in(None);
+        let surveyed = self.survey();
         let recovered = self.recover().unwrap_or_else(|e| panic!("recovery: {e}"));
         self.disk.take_segment_writes();
+        let states = recovered.shards.iter().flat_map(|shard| &shard.partitions);
+        let found = states.map(|s| (s.key, (s.log_start, s.end(), s.high_watermark))).collect();
+        assert_eq!(surveyed, found, "what a survey says is what recovery finds");
         self.adopt(recovered);
+    }
+
+    /// What `ringlog check` says of the partitions: log start, log end and high watermark. It knows every file, and
+    /// what it calls synced is there.
+    fn survey(&self) -> BTreeMap<PartitionKey, (i64, i64, i64)> {
+        let mut all = BTreeMap::new();
+        let Some(current) = read_current(&self.disk).expect("a readable folder") else { return all };
+        for shard in 0..current.shards {
+            let survey =
+                survey(&self.disk, current.generation, shard).unwrap_or_else(|e| panic!("survey: {e}"));
+            for (key, partition) in survey.partitions {
+                all.insert(key, (partition.log_start, partition.end, partition.high_watermark));
+                let segments = &partition.state.segments;
+                for segment in segments.iter().filter(|s| s.bytes > 0 && s.end > partition.log_start) {
+                    let path = segment_file(&key, segment.base);
+                    let len = self.disk.contents(&path).map_or(0, |bytes| bytes.len() as u64);
+                    assert!(
+                        len >= segment.bytes,
+                        "{path}: {} bytes were synced, {len} are there",
+                        segment.bytes
+                    );
+                }
+                let known: BTreeSet<i64> = segments.iter().map(|s| s.base).collect();
+                let of_log = partition.log_segments.union(&partition.cut_segments);
+                let known: BTreeSet<i64> = known.union(&of_log.copied().collect()).copied().collect();
+                for path in self.disk.files(&partition_dir(&key)) {
+                    let name = path.rsplit('/').next().expect("a path has a name");
+                    let base: i64 = name[..20].parse().expect("a base offset");
+                    assert!(known.contains(&base), "{path}: a survey does not know it");
+                }
+            }
+        }
+        all
     }
 
     fn recover(&mut self) -> Result<Recovered, Error> {
@@ -253,6 +292,7 @@ impl World {
         for _ in 0..steps {
             let shard = self.rng.index(self.shards.len());
             self.step(shard)?;
+            assert_eq!(self.shards[shard].failed_cuts, [], "nothing is damaged");
             let store = &self.shards[shard].store;
             store.check();
             // What a checkpoint waits for may go beyond the limit; each new largest commit takes a new file.

@@ -277,6 +277,58 @@ fn a_good_folder_has_no_findings_and_is_left_as_it_is() {
 }
 
 #[test]
+fn a_log_that_was_cut_has_no_findings() {
+    let lab = filled();
+    let sealed = bases(&lab, 0)[1];
+    for (cut, end) in [(Some(sealed + 5), sealed + 4), (None, 500)] {
+        let mut life = lab.start();
+        let ix = life.store.open(key(0), log_settings());
+        match cut {
+            Some(to) => assert!(life.store.truncate(ix, to)),
+            None => life.store.restart_at(ix, end),
+        }
+        life.settle();
+        life.append(0);
+        drop(life);
+        // Only the log knows of the cut: the checkpoint still names what was there before.
+        let (folder, report) = look(&lab.disk).unwrap();
+        assert_eq!((report.findings, folder.partitions[&key(0)].end), (Vec::new(), end + 2));
+        assert_eq!(lab.start().read_all(0), end + 2);
+    }
+    // The cut is logged, and the process ends before it cuts any file.
+    let mut life = lab.start();
+    (0..40).for_each(|_| life.append(0));
+    life.checkpoint();
+    let ix = life.store.open(key(0), log_settings());
+    assert!(life.store.truncate(ix, 510));
+    while let Some((id, job)) = life.store.next_job() {
+        let output = run(&lab.disk, &life.files, job).unwrap();
+        life.store.job_done(id, output);
+    }
+    let (submission, path) = life.store.next_commit().expect("the frame of the cut");
+    let file = std::fs::OpenOptions::new().write(true).open(lab.path(&path)).unwrap();
+    file.write_all_at(&submission.buffer.0, submission.position).unwrap();
+    drop(life);
+    assert!(bases(&lab, 0).len() > 1, "segments that were cut are still there");
+    assert_eq!(lab.findings(), []);
+    assert_eq!(lab.start().read_all(0), 510);
+    assert_eq!(bases(&lab, 0).len(), 1);
+    assert_eq!(lab.findings(), []);
+}
+
+#[test]
+fn a_repair_takes_a_folder_of_an_earlier_format_over() {
+    let lab = filled();
+    let old = std::fs::read_to_string(lab.path("VERSION")).unwrap().replace("format = 2", "format = 1");
+    std::fs::write(lab.path("VERSION"), &old).unwrap();
+    assert_eq!(lab.findings(), [], "an earlier format is none");
+    lab.flip(&layout::segment_file(&key(0), bases(&lab, 0)[1]), 2_500);
+    lab.repair(&["t/0"]).unwrap();
+    let now = version_file::read(&lab.disk, 1).unwrap().unwrap();
+    assert_eq!((now.format, now.cluster_id), (FORMAT, CLUSTER));
+}
+
+#[test]
 fn a_damaged_sealed_segment_is_cut_at_the_last_good_batch() {
     let lab = filled();
     let all = bases(&lab, 0);

@@ -323,6 +323,30 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_frame_is_shown() {
+        let key = PartitionKey { topic: uuid::Uuid::from_u128(1), partition: 0 };
+        let header = [0; 61];
+        let frames = [
+            (Frame::Delete, "delete"),
+            (Frame::Roll { segment: 7 }, "roll"),
+            (
+                Frame::Truncate { segment: 7, position: 9, end: 8, max_timestamp: 5, producers: b"them" },
+                "truncate",
+            ),
+            (Frame::Restart { start: 7 }, "restart"),
+            (Frame::EpochStart { epoch: 3, start: 7 }, "epoch_start"),
+            (Frame::HighWatermark { offset: 7 }, "high_watermark"),
+            (Frame::Reference { segment: 7, position: 9, crc: 1, header: &header }, "reference"),
+        ];
+        for (frame, kind) in frames {
+            let json = frame_json(1, 0, &key, &frame);
+            assert_eq!(json["kind"], kind);
+            let has_seven = json.as_object().unwrap().values().any(|value| *value == json!(7));
+            assert!(has_seven || frame == Frame::Delete, "{json}");
+        }
+    }
+
+    #[test]
     fn commits_damage_former_uses_and_empty_space_are_told_apart() {
         let mut bytes = usage(7).encode();
         bytes.extend(commit(7, BLOCK, 1));

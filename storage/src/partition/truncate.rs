@@ -20,7 +20,12 @@ use crate::mutant::{self, Mutant};
 use crate::producer::Producers;
 use crate::wal::Lsn;
 use crate::wal::format::Frame;
-use crate::wal::writer::{CommitBuffer, WalWriter};
+use crate::wal::writer::{CommitBuffer, FRAME_BYTES_MAX, WalWriter};
+
+/// Bytes that a producer takes in a snapshot, with all the batches that are remembered of it.
+const PRODUCER_BYTES_MAX: usize = 19 + 5 * 24;
+const _: () =
+    assert!(PRODUCERS_MAX as usize * PRODUCER_BYTES_MAX + 4096 <= FRAME_BYTES_MAX, "a cut is one frame");
 
 /// How far a truncation has come.
 pub(crate) enum Truncation {

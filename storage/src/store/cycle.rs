@@ -165,7 +165,8 @@ impl<B: CommitBuffer> Store<B> {
         self.cycle.begun_ms = self.now_ms;
         self.cycle.captured_lsn = self.wal.next_lsn() - 1;
         // A base has all partitions, and one that is about to be cut is not captured.
-        let is_cutting = self.partitions.iter().flatten().any(PartitionLog::is_before_cut);
+        let log_of = |ix: &PartitionIx| self.partitions[ix.0 as usize].as_ref();
+        let is_cutting = self.truncating.iter().filter_map(log_of).any(PartitionLog::is_before_cut);
         self.cycle.kind =
             if self.cycle.deltas >= DELTAS_MAX && !is_cutting { Kind::Base } else { Kind::Delta };
         let candidates = match self.cycle.kind {

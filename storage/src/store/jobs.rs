@@ -231,7 +231,7 @@ fn flush_work(ix: PartitionIx, log: &PartitionLog, step: FlushStep) -> (Work, Ou
             Work::Write {
                 path: layout::segment_file(&log.key, base),
                 make_dir: !log.has_folder,
-                first: (!snapshot.is_empty()).then(|| First {
+                first: (!snapshot.is_empty() && !mutant::on(Mutant::NoSnapshot)).then(|| First {
                     path: layout::snapshot_file(&log.key, base),
                     bytes: snapshot::encode(base, &snapshot),
                 }),
