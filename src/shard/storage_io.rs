@@ -69,6 +69,9 @@ impl Shard {
                 });
                 match run.await {
                     Ok(output) => {
+                        if let job::Output::Damaged(what) = &output {
+                            tracing::error!("{name}: {what}");
+                        }
                         shard.store.borrow_mut().job_done(id, output);
                         shard.pump();
                     }

@@ -20,6 +20,8 @@ pub const EXPECTED: &[&str] = &[
     "truncations",
     "truncations into sealed segments",
     "truncations of what is in flight",
+    "truncations beside a checkpoint",
+    "truncations beside jobs",
     "truncations undone by a crash",
     "unacknowledged truncations kept",
     "reads across a truncation",

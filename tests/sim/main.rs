@@ -13,6 +13,7 @@ mod mutants;
 mod reference_tests;
 mod rng;
 mod shard;
+mod survey;
 mod trace;
 mod traffic;
 mod world;

@@ -1,21 +1,22 @@
 //! A data folder and the broker lives that it goes through: recovery, random work, an end by a clean stop, a dead
 //! process or lost power, and again. Everything follows from one seed.
 
+mod cuts;
+
 use crate::counts::Counts;
 use crate::damage;
 use crate::disk::{SimDisk, Survives};
-use crate::model::{self, Change, Cutting, Deletion, Model, Partition};
+use crate::model::{self, Change, Deletion, Model, Partition};
 use crate::rng::Rng;
 use crate::shard::{Buffer, Crashed, LateRead, Shard, check_producers, facts};
+use crate::survey::surveyed;
 use crate::traffic::{Traffic, agree, checked};
 use ringlog_storage::PartitionKey;
-use ringlog_storage::layout::{partition_dir, read_current, segment_file};
 use ringlog_storage::recovery::{Error, Plan, Recovered, recover};
 use ringlog_storage::store::{LogSettings, ReadPlan, Store, StoreSettings};
-use ringlog_storage::survey::survey;
 use ringlog_storage::wal::format::FileUse;
 use ringlog_storage::wal::writer::WalSettings;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// Largest commit of the traffic: one batch larger than a commit, alone.
@@ -168,46 +169,13 @@ impl World {
             self.disk.power_on(Survives::Percent(self.rng.pick(&[0, 20, 50, 100])));
         }
         self.disk.crash_in(None);
-        let surveyed = self.survey();
+        let surveyed = surveyed(&self.disk);
         let recovered = self.recover().unwrap_or_else(|e| panic!("recovery: {e}"));
         self.disk.take_segment_writes();
         let states = recovered.shards.iter().flat_map(|shard| &shard.partitions);
         let found = states.map(|s| (s.key, (s.log_start, s.end(), s.high_watermark))).collect();
         assert_eq!(surveyed, found, "what a survey says is what recovery finds");
         self.adopt(recovered);
-    }
-
-    /// What `ringlog check` says of the partitions: log start, log end and high watermark. It knows every file, and
-    /// what it calls synced is there.
-    fn survey(&self) -> BTreeMap<PartitionKey, (i64, i64, i64)> {
-        let mut all = BTreeMap::new();
-        let Some(current) = read_current(&self.disk).expect("a readable folder") else { return all };
-        for shard in 0..current.shards {
-            let survey =
-                survey(&self.disk, current.generation, shard).unwrap_or_else(|e| panic!("survey: {e}"));
-            for (key, partition) in survey.partitions {
-                all.insert(key, (partition.log_start, partition.end, partition.high_watermark));
-                let segments = &partition.state.segments;
-                for segment in segments.iter().filter(|s| s.bytes > 0 && s.end > partition.log_start) {
-                    let path = segment_file(&key, segment.base);
-                    let len = self.disk.contents(&path).map_or(0, |bytes| bytes.len() as u64);
-                    assert!(
-                        len >= segment.bytes,
-                        "{path}: {} bytes were synced, {len} are there",
-                        segment.bytes
-                    );
-                }
-                let known: BTreeSet<i64> = segments.iter().map(|s| s.base).collect();
-                let of_log = partition.log_segments.union(&partition.cut_segments);
-                let known: BTreeSet<i64> = known.union(&of_log.copied().collect()).copied().collect();
-                for path in self.disk.files(&partition_dir(&key)) {
-                    let name = path.rsplit('/').next().expect("a path has a name");
-                    let base: i64 = name[..20].parse().expect("a base offset");
-                    assert!(known.contains(&base), "{path}: a survey does not know it");
-                }
-            }
-        }
-        all
     }
 
     fn recover(&mut self) -> Result<Recovered, Error> {
@@ -443,55 +411,6 @@ impl World {
             let lsn = shard.store.advance_start(shard.parts[&key], to);
             partition.change(lsn, Change::Start(to));
             self.counts.note("log start moved");
-        }
-    }
-
-    /// Cuts a log somewhere, most often near its end, or drops all of it.
-    fn truncate(&mut self, at: usize, key: PartitionKey) {
-        let shard = &mut self.shards[at];
-        let (ix, partition) = (shard.parts[&key], self.model.get(&key));
-        if shard.store.is_truncating(ix) {
-            return;
-        }
-        let (start, end) = (partition.start(), partition.end());
-        if self.rng.percent(10) {
-            let restart = self.rng.pick(&[start, end, end + 100]);
-            shard.store.restart_at(ix, restart);
-            partition.cutting = Some(Cutting { below: None, restart, lsn: None });
-            self.counts.note("restarts");
-            return;
-        }
-        let back =
-            if self.rng.percent(70) { self.rng.below(20) } else { self.rng.below((end - start + 1) as u64) };
-        let to = (end - back as i64).max(start);
-        let holder = shard.store.segments_from(ix, to).into_iter().next();
-        if shard.store.truncate(ix, to) {
-            partition.cutting = Some(Cutting { below: Some(to), restart: start, lsn: None });
-            self.counts.note("truncations");
-            self.counts.add("truncations into sealed segments", u64::from(holder.is_some_and(|s| s.sealed)));
-            self.counts.add("truncations of what is in flight", u64::from(end > partition.acknowledged));
-        } else {
-            assert_eq!(to, end, "{key}: something lies beyond {to}");
-        }
-    }
-
-    /// Begins a leader epoch, or notes a high watermark.
-    fn note(&mut self, at: usize, key: PartitionKey) {
-        let shard = &mut self.shards[at];
-        let (ix, partition) = (shard.parts[&key], self.model.get(&key));
-        if self.rng.percent(50) && !shard.store.is_truncating(ix) {
-            partition.epoch += 1;
-            let lsn = shard.store.start_epoch(ix, partition.epoch).expect("an epoch that never was");
-            partition.change(lsn, Change::Epoch(partition.epoch));
-            self.counts.note("epochs begun");
-            return;
-        }
-        let offset = self.rng.pick(&[partition.acknowledged, partition.end()]);
-        let lsn = shard.store.note_high_watermark(ix, offset);
-        assert_eq!(lsn.is_some(), offset > partition.log.watermark, "{key}: the high watermark only rises");
-        if let Some(lsn) = lsn {
-            partition.change(lsn, Change::Watermark(offset));
-            self.counts.note("high watermarks noted");
         }
     }
 
