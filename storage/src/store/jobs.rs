@@ -1,6 +1,6 @@
 //! The shard's blocking jobs: what is due becomes one, what is done moves the store on.
 
-use super::{EVICTION_TRIES, Event, JOBS_MAX, PartitionIx, Store};
+use super::{EVICTION_TRIES, Event, FLUSHES_MAX, PartitionIx, REMOVALS_MAX, Store};
 use crate::job::{Job, JobId, Output, Work, use_id};
 use crate::layout;
 use crate::mutant::{self, Mutant};
@@ -27,6 +27,16 @@ pub(super) enum Out {
     ReadBlock { partition: PartitionIx, base: i64 },
 }
 
+impl Out {
+    fn is_flush(&self) -> bool {
+        matches!(self, Out::Write { .. } | Out::Seal { .. })
+    }
+
+    fn is_removal(&self) -> bool {
+        matches!(self, Out::Remove { .. } | Out::RemovePartition(_))
+    }
+}
+
 impl<B: CommitBuffer> Store<B> {
     /// Removes segments' files once frame `lsn` is durable.
     pub(super) fn remove_later(&mut self, lsn: Lsn, partition: PartitionIx, bases: Vec<i64>) {
@@ -35,16 +45,16 @@ impl<B: CommitBuffer> Store<B> {
         }
     }
 
-    /// Starts the removals whose frames are durable, once nothing is out that needs the files.
+    /// Starts the removals whose frames are durable, once nothing is out that needs the files, within their limit.
     fn plan_removals(&mut self) {
         if self.is_syncing() {
             return;
         }
         let durable = if mutant::on(Mutant::RemoveEarly) { Lsn::MAX } else { self.wal.durable() };
-        let loading = &self.loading;
-        let due = |r: &Removal| r.lsn <= durable && !loading.contains(&r.partition);
-        let ready = self.removals.iter().take_while(|r| due(r)).count();
-        for Removal { partition, bases, .. } in self.removals.drain(..ready).collect::<Vec<_>>() {
+        while self.removals_out < REMOVALS_MAX {
+            let loading = &self.loading;
+            let due = |r: &mut Removal| r.lsn <= durable && !loading.contains(&r.partition);
+            let Some(Removal { partition, bases, .. }) = self.removals.pop_front_if(due) else { break };
             let Some(log) = self.partitions[partition.0 as usize].as_ref() else { continue };
             let files = |b: &i64| [layout::segment_file(&log.key, *b), layout::index_file(&log.key, *b)];
             let work = Work::Remove {
@@ -54,15 +64,17 @@ impl<B: CommitBuffer> Store<B> {
             self.start(work, Out::Remove { partition, bases });
         }
         let mut later = VecDeque::new();
-        while let Some((lsn, ix)) = self.deletions.pop_front() {
+        while self.removals_out < REMOVALS_MAX {
+            let Some((lsn, ix)) = self.deletions.pop_front_if(|(lsn, _)| *lsn <= durable) else { break };
             let log = self.log(ix);
-            if lsn <= durable && !log.flushing && !self.loading.contains(&ix) {
+            if !log.flushing && !self.loading.contains(&ix) {
                 let dir = layout::partition_dir(&log.key);
                 self.start(Work::RemovePartition { dir }, Out::RemovePartition(ix));
             } else {
                 later.push_back((lsn, ix));
             }
         }
+        later.append(&mut self.deletions);
         self.deletions = later;
     }
 
@@ -76,6 +88,8 @@ impl<B: CommitBuffer> Store<B> {
     pub(super) fn start(&mut self, work: Work, out: Out) {
         let id = self.next_job;
         self.next_job += 1;
+        self.flushes_out += usize::from(out.is_flush());
+        self.removals_out += usize::from(out.is_removal());
         self.out.insert(id, out);
         self.jobs.push_back((id, Job(work)));
     }
@@ -86,13 +100,13 @@ impl<B: CommitBuffer> Store<B> {
         self.jobs.pop_front()
     }
 
-    /// Turns what is due into jobs, within the limit.
+    /// Turns what is due into jobs, within the limits.
     fn plan_jobs(&mut self) {
         if let Some(request) = self.wants_wal_file() {
             let path = layout::wal_file(self.wal.generation(), self.shard, request.file);
             self.start(Work::PrepareWal { path, request }, Out::PrepareWal(request));
         }
-        while self.full_since.is_none() && self.out.len() < JOBS_MAX {
+        while self.full_since.is_none() && self.flushes_out < FLUSHES_MAX {
             let Some(ix) = self.flush.pop_front() else { break };
             let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
             log.queued = false;
@@ -115,6 +129,8 @@ impl<B: CommitBuffer> Store<B> {
     /// A job is done.
     pub fn job_done(&mut self, id: JobId, output: Output) {
         let out = self.out.remove(&id).expect("a job that is out");
+        self.flushes_out -= usize::from(out.is_flush());
+        self.removals_out -= usize::from(out.is_removal());
         if output == Output::Full {
             self.full_since = Some(self.now_ms);
         }
@@ -240,3 +256,7 @@ fn flush_work(ix: PartitionIx, log: &PartitionLog, step: FlushStep) -> (Work, Ou
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;

@@ -14,6 +14,8 @@
 //! and in a checkpoint.
 
 mod cycle;
+#[cfg(test)]
+mod fixture;
 mod jobs;
 mod read;
 
@@ -35,8 +37,11 @@ use jobs::{Out, Removal};
 pub use read::{ColdRead, ReadPlan};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Jobs that may be out at once, besides the WAL file being prepared.
-pub const JOBS_MAX: usize = 8;
+/// Writes and seals of segments that may be out at once.
+pub const FLUSHES_MAX: usize = 8;
+/// Removals that may be out at once, apart from those: deleting thousands of partitions leaves flushing its room. Fewer
+/// than a shard has helper threads.
+pub const REMOVALS_MAX: usize = 2;
 /// Partitions looked at for something to evict, before waiting for more to be written.
 const EVICTION_TRIES: usize = 64;
 /// After how long an idle log states its durable LSN, ms.
@@ -103,6 +108,8 @@ pub struct Store<B> {
     jobs: VecDeque<(JobId, Job)>,
     out: HashMap<JobId, Out, foldhash::fast::RandomState>,
     next_job: JobId,
+    flushes_out: usize,
+    removals_out: usize,
     flush: VecDeque<PartitionIx>,
     removals: VecDeque<Removal>,
     deletions: VecDeque<(Lsn, PartitionIx)>,
@@ -145,6 +152,8 @@ impl<B: CommitBuffer> Store<B> {
             jobs: VecDeque::new(),
             out: HashMap::default(),
             next_job: 0,
+            flushes_out: 0,
+            removals_out: 0,
             flush: VecDeque::new(),
             removals: VecDeque::new(),
             deletions: VecDeque::new(),
@@ -414,6 +423,7 @@ impl<B: CommitBuffer> Store<B> {
                 assert!(dirty > self.cycle.covered(), "what is covered is not dirty");
             }
         }
+        assert!(self.flushes_out <= FLUSHES_MAX && self.removals_out <= REMOVALS_MAX);
         assert!(self.pending.iter().zip(self.pending.iter().skip(1)).all(|(a, b)| a.lsn < b.lsn));
     }
 }
