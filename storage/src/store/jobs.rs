@@ -25,6 +25,7 @@ pub(super) enum Out {
     Remove { partition: PartitionIx, bases: Vec<i64> },
     RemovePartition(PartitionIx),
     ReadBlock { partition: PartitionIx, base: i64 },
+    RemoveWal(u32),
 }
 
 impl Out {
@@ -33,7 +34,7 @@ impl Out {
     }
 
     fn is_removal(&self) -> bool {
-        matches!(self, Out::Remove { .. } | Out::RemovePartition(_))
+        matches!(self, Out::Remove { .. } | Out::RemovePartition(_) | Out::RemoveWal(_))
     }
 }
 
@@ -116,6 +117,12 @@ impl<B: CommitBuffer> Store<B> {
         }
         self.plan_cycle();
         self.plan_removals();
+        if self.removals_out < REMOVALS_MAX
+            && let Some(file) = self.wal.surplus_file()
+        {
+            let path = layout::wal_file(self.wal.generation(), self.shard, file);
+            self.start(Work::RemoveWal { path, file }, Out::RemoveWal(file));
+        }
     }
 
     fn wants_wal_file(&mut self) -> Option<FileRequest> {
@@ -158,6 +165,10 @@ impl<B: CommitBuffer> Store<B> {
                 self.cycle.removed(key, deleted);
                 self.partitions[ix.0 as usize] = None;
                 self.cycle.note_removed(ix);
+            }
+            (Out::RemoveWal(file), _) => {
+                assert!(done, "removing needs no room");
+                self.wal.file_removed(file);
             }
             (Out::ReadBlock { partition, base }, Output::Bytes(bytes)) => {
                 self.block_loaded(partition, base, &bytes);
