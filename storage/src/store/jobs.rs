@@ -130,7 +130,7 @@ impl<B: CommitBuffer> Store<B> {
             return None;
         }
         let beyond_limit = self.checkpoint_waits_for_wal();
-        self.wal.wants_file(use_id(self.ids.next()), beyond_limit)
+        self.wal.wants_file(use_id(self.random.draw()), beyond_limit)
     }
 
     /// A job is done.

@@ -28,6 +28,7 @@ use crate::mutant::{self, Mutant};
 use crate::partition::PartitionLog;
 pub use crate::partition::{Appended, LogSettings, TailRead};
 use crate::producer;
+use crate::random::SplitMix;
 use crate::wal::Lsn;
 use crate::wal::format::{FileUse, Frame};
 use crate::wal::writer::{CommitBuffer, WalSettings, WalWriter};
@@ -120,20 +121,7 @@ pub struct Store<B> {
     now_ms: u64,
     idle_since: Option<u64>,
     full_since: Option<u64>,
-    ids: SplitMix,
-}
-
-/// Steele, Lea and Flood's SplitMix64, for use ids.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
+    random: SplitMix,
 }
 
 impl<B: CommitBuffer> Store<B> {
@@ -164,7 +152,7 @@ impl<B: CommitBuffer> Store<B> {
             now_ms: 0,
             idle_since: None,
             full_since: None,
-            ids: SplitMix(seed),
+            random: SplitMix::new(seed),
         }
     }
 
