@@ -3,7 +3,7 @@
 use crate::batch::{HEADER_BYTES, peek};
 use crate::chunk::AlignedBuffer;
 use crate::disk::{BLOCK, Disk, File, Open, is_full, make_dirs_durably, parent, remove_tree, replace_file};
-use crate::index::SegmentIndex;
+use crate::index::{SCAN_INTERVAL_BYTES, SegmentIndex};
 use crate::mutant::{self, Mutant};
 pub(crate) use crate::partition::Piece;
 use crate::wal::writer::FileRequest;
@@ -332,8 +332,8 @@ pub(crate) fn scan_segment(disk: &dyn Disk, path: &str, base: i64, bytes: u64) -
         let info = peek(&header[..read]).map_err(|e| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{path}: no record batch at {at}: {e}"))
         })?;
-        let interval = crate::partition::LogSettings::default().index_interval_bytes;
-        index.append(info.base_offset, info.last_offset(), at, info.max_timestamp, info.size, interval);
+        let (first, last) = (info.base_offset, info.last_offset());
+        index.append(first, last, at, info.max_timestamp, info.size, SCAN_INTERVAL_BYTES);
         at += info.size as u64;
     }
     Ok(index)

@@ -7,15 +7,12 @@
 use crate::batch::{BatchInfo, HEADER_BYTES, peek, records_of};
 use crate::chunk::AlignedBuffer;
 use crate::disk::{Disk, File, Open, Shared, block_ceil, block_floor};
-use crate::index::SegmentIndex;
+use crate::index::{SCAN_INTERVAL_BYTES, SegmentIndex};
 use crate::store::ColdRead;
 use hashbrown::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Index entries of segments that are indexed by reading them are this far apart, bytes.
-const SCAN_INTERVAL_BYTES: u32 = 4096;
 
 /// Records read from a file.
 #[derive(Clone)]

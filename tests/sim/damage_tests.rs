@@ -28,8 +28,13 @@ const SETTINGS: StoreSettings = StoreSettings {
     checkpoint_bytes: 1 << 20,
     checkpoint_ms: 100,
 };
-const LOG: LogSettings =
-    LogSettings { segment_bytes: 20_000, segment_ms: 1_000_000, index_interval_bytes: 500 };
+const LOG: LogSettings = LogSettings {
+    segment_bytes: 20_000,
+    segment_ms: 1_000_000,
+    segment_jitter_ms: 0,
+    segment_index_bytes: 10 << 20,
+    index_interval_bytes: 500,
+};
 
 fn start(disk: &SimDisk) -> Result<Recovered, Error> {
     start_knowing(disk, &|_| true)

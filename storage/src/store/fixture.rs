@@ -3,6 +3,7 @@
 use super::{LogSettings, PartitionIx, Store, StoreSettings, StoreState};
 use crate::PartitionKey;
 use crate::batch::{BatchBuilder, Checked, Compression, Rules, TimestampType, check};
+use crate::checkpoint::PartitionState;
 use crate::compression::Codec;
 use crate::job::JobId;
 use crate::wal::format::FileUse;
@@ -11,12 +12,17 @@ use uuid::Uuid;
 
 /// A fresh store; its WAL has files of 1 MiB and may take 4.
 pub fn store() -> Store<Vec<u8>> {
+    store_of(Vec::new())
+}
+
+/// The same with what recovery found.
+pub fn store_of(partitions: Vec<PartitionState>) -> Store<Vec<u8>> {
     let wal = WalSettings { file_bytes: 1 << 20, max_bytes: 4 << 20, commits_in_flight: 4 };
     let settings =
         StoreSettings { wal, memory_bytes: 1 << 20, checkpoint_bytes: 1 << 20, checkpoint_ms: 1000 };
     let first_file =
         FileUse { generation: 1, use_id: 1, sequence: 1, file_bytes: 1 << 20, first_lsn: 1, shard: 0 };
-    Store::new(settings, StoreState { shard: 0, first_file, partitions: Vec::new(), next_checkpoint: 1 }, 7)
+    Store::new(settings, StoreState { shard: 0, first_file, partitions, next_checkpoint: 1 }, 7)
 }
 
 /// Opens a partition of the one topic.

@@ -15,7 +15,7 @@
 
 mod cycle;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod jobs;
 mod read;
 
@@ -125,7 +125,8 @@ pub struct Store<B> {
 }
 
 impl<B: CommitBuffer> Store<B> {
-    /// The store of a shard after recovery. `seed` is random: use ids are drawn from it.
+    /// The store of a shard after recovery. `seed` is random: use ids and the jitter of
+    /// segments' age are drawn from it.
     #[must_use]
     pub fn new(settings: StoreSettings, state: StoreState, seed: u64) -> Store<B> {
         Store {
@@ -166,7 +167,7 @@ impl<B: CommitBuffer> Store<B> {
         let state = recovered.unwrap_or_else(|| PartitionState::fresh(key));
         let ix =
             PartitionIx(u32::try_from(self.partitions.len()).expect("partitions of a shard are bounded"));
-        self.partitions.push(Some(PartitionLog::new(&state, settings)));
+        self.partitions.push(Some(PartitionLog::new(&state, settings, SplitMix::new(self.random.draw()))));
         self.by_key.insert(key, ix);
         if was_recovered {
             self.capture_opened(ix);
