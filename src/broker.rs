@@ -10,7 +10,7 @@ use crate::machine::metadata::{
 };
 use crate::node::{Node, shard_of};
 use crate::shard::mailbox::Mailbox;
-use crate::shard::watchdog::{Pulse, Watchdog};
+use crate::shard::watchdog::{Pulse, Watchdog, Watched};
 use crate::shard::{self, Commit, Message, ShardStart};
 use crate::telemetry::http::{self, HttpServer, Source};
 use crate::telemetry::metrics::{Metrics, ShardCounters};
@@ -124,8 +124,7 @@ impl Broker {
         space.give_up_reserve(&*disk);
         let opened = open_data(&disk, &options, &advertised, &config, shards)?;
         let node = Arc::new(make_node(&options, &disk, advertised, config, shards, &opened.version));
-        let pulses = node.pulses.clone();
-        let watchdog = Watchdog::start(pulses).map_err(|e| format!("the watchdog cannot be started: {e}"))?;
+        let watchdog = Watchdog::start(watched(&node)).map_err(|e| format!("the watchdog cannot be started: {e}"))?;
         space.look(&node);
         let image = Arc::new(opened.image);
         let (ready, is_ready) = mpsc::channel();
@@ -422,6 +421,19 @@ fn executor(name: &str, placement: Placement, registered: usize, blocking: usize
         .spin_before_park(SPIN)
         .io_memory(registered)
         .blocking_thread_pool_placement(glommio::PoolPlacement::Unbound(blocking))
+}
+
+/// All executors, the control executor last.
+fn watched(node: &Arc<Node>) -> Vec<Watched> {
+    let watch = |(id, pulse): (usize, &Arc<Pulse>)| {
+        let node = Arc::clone(node);
+        let has_mail = move || match node.mailboxes.get(id) {
+            Some(mailbox) => mailbox.has_mail(),
+            None => node.control.has_mail(),
+        };
+        Watched::new(Arc::clone(pulse), has_mail)
+    };
+    node.pulses.iter().enumerate().map(watch).collect()
 }
 
 fn start_control(

@@ -117,8 +117,7 @@ impl Shard {
             let store = self.store.borrow();
             let tail = store.tail(partition.ix, limit);
             let tail_from = tail.slices.first().map_or(limit, |_| store.tail_start(partition.ix).max(start));
-            let cold = store.segments_from(partition.ix, start);
-            (cold.into_iter().filter(|c| c.max_timestamp >= timestamp).collect::<Vec<_>>(), tail, tail_from)
+            (store.segments_since(partition.ix, start, timestamp), tail, tail_from)
         };
         let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
         let search = move || -> std::io::Result<Option<Found>> {
