@@ -124,7 +124,8 @@ impl Broker {
         space.give_up_reserve(&*disk);
         let opened = open_data(&disk, &options, &advertised, &config, shards)?;
         let node = Arc::new(make_node(&options, &disk, advertised, config, shards, &opened.version));
-        let watchdog = Watchdog::start(watched(&node)).map_err(|e| format!("the watchdog cannot be started: {e}"))?;
+        let watchdog =
+            Watchdog::start(watched(&node)).map_err(|e| format!("the watchdog cannot be started: {e}"))?;
         space.look(&node);
         let image = Arc::new(opened.image);
         let (ready, is_ready) = mpsc::channel();

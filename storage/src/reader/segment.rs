@@ -240,12 +240,7 @@ enum Cut {
 
 impl Cut {
     /// Whole batches from the one that holds `offset` on, below `limit`, at least one.
-    fn of(
-        bytes: &[u8],
-        offset: i64,
-        limit: i64,
-        max_bytes: usize,
-    ) -> Result<Cut, (usize, HeaderError)> {
+    fn of(bytes: &[u8], offset: i64, limit: i64, max_bytes: usize) -> Result<Cut, (usize, HeaderError)> {
         let header = |at: usize| match bytes.get(at..at + HEADER_BYTES) {
             Some(header) => peek(header).map(Some).map_err(|error| (at, error)),
             None => Ok(None),
@@ -265,7 +260,8 @@ impl Cut {
         if end > bytes.len() {
             return Ok(Cut::Needs(end));
         }
-        while let Some(next) = header(end)? {
+        // What is no batch is an error for the read that begins there.
+        while let Ok(Some(next)) = header(end) {
             let past = end + next.size;
             if next.last_offset() >= limit || past > bytes.len() || past - start > max_bytes {
                 break;
@@ -316,5 +312,66 @@ impl Scan<'_> {
         }
         let (from, buffer, range) = self.run.as_ref().expect("it was read just now");
         peek(&buffer[range.start + (at - from) as usize..range.end]).map_err(|e| segment.no_batch(at, &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BatchBuilder;
+    use crate::compression::Codec;
+
+    /// Batches of two records each, from an offset on.
+    fn batches(first: i64, count: i64) -> (Vec<u8>, usize) {
+        let build = |n: i64| {
+            let mut builder = BatchBuilder::new(Codec::None);
+            builder.push(n, None, Some(&[7; 100]), &[]);
+            builder.push(n, None, Some(&[7; 100]), &[]);
+            builder.build(first + 2 * n, 0)
+        };
+        let all: Vec<Vec<u8>> = (0..count).map(build).collect();
+        (all.concat(), all[0].len())
+    }
+
+    fn cut(bytes: &[u8], offset: i64, limit: i64, max: usize) -> Cut {
+        Cut::of(bytes, offset, limit, max).unwrap()
+    }
+
+    #[test]
+    fn a_read_is_whole_batches_from_the_one_that_holds_the_offset() {
+        let (all, size) = batches(10, 5);
+        let found = |start: usize, end: usize, end_offset| Cut::Batches {
+            start: start * size,
+            end: end * size,
+            end_offset,
+        };
+        assert_eq!(cut(&all, 10, 100, all.len()), found(0, 5, 20));
+        assert_eq!(cut(&all, 13, 100, all.len()), found(1, 5, 20), "the offset lies inside a batch");
+        assert_eq!(cut(&all, 12, 100, 2 * size + 5), found(1, 3, 16), "no part of a batch");
+        assert_eq!(cut(&all, 12, 100, 1), found(1, 2, 14), "at least one");
+        assert_eq!(cut(&all, 12, 17, all.len()), found(1, 3, 16), "nothing at or beyond the limit");
+        assert_eq!(cut(&all, 16, 17, all.len()), found(3, 3, 16), "not even the first");
+    }
+
+    #[test]
+    fn what_is_not_whole_is_asked_for() {
+        let (all, size) = batches(0, 3);
+        assert_eq!(cut(&all[..size - 1], 0, 9, 1 << 20), Cut::Needs(size));
+        assert_eq!(cut(&all[..size + 9], 2, 9, 1 << 20), Cut::Needs(size + HEADER_BYTES));
+        assert_eq!(cut(&all[..2 * size - 1], 2, 9, 1 << 20), Cut::Needs(2 * size));
+        assert_eq!(
+            cut(&all[..2 * size + 9], 0, 9, 1 << 20),
+            Cut::Batches { start: 0, end: 2 * size, end_offset: 4 },
+            "the beginning of another batch is left out"
+        );
+    }
+
+    #[test]
+    fn what_is_no_batch_is_named_by_its_place() {
+        let (mut all, size) = batches(0, 3);
+        all[size + 16] = 9;
+        assert_eq!(Cut::of(&all, 2, 9, 1 << 20).unwrap_err().0, size);
+        let before = Cut::Batches { start: 0, end: size, end_offset: 2 };
+        assert_eq!(cut(&all, 0, 9, 1 << 20), before, "what lies before it is read");
     }
 }

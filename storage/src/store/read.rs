@@ -67,7 +67,10 @@ impl<B: CommitBuffer> Store<B> {
         let open = open.filter(|s| s.end > offset && s.max_timestamp >= timestamp);
         // The index in memory cannot tell what times lie before the part that it knows.
         let start = |s: &OpenSegment| (s.indexed_from == 0).then(|| s.index.time_floor(timestamp).position);
-        sealed.map(|s| sealed_read(&log.key, s)).chain(open.map(|s| open_read(&log.key, s, start(s)))).collect()
+        sealed
+            .map(|s| sealed_read(&log.key, s))
+            .chain(open.map(|s| open_read(&log.key, s, start(s))))
+            .collect()
     }
 
     fn segment_at(&self, ix: PartitionIx, offset: i64) -> ColdRead {
