@@ -22,6 +22,7 @@ const SPIN: Duration = Duration::from_micros(20);
 const REGISTERED_BYTES: usize = 8 << 20;
 /// Threads of each shard that do its blocking work.
 const BLOCKING_THREADS: usize = 4;
+const _: () = assert!(ringlog_storage::store::REMOVALS_MAX < BLOCKING_THREADS);
 /// Bytes of one WAL file.
 const WAL_FILE_BYTES: u64 = 64 << 20;
 /// Cores from which on executors are pinned.

@@ -102,7 +102,7 @@ pub fn read_current(disk: &dyn Disk) -> io::Result<Option<Current>> {
     })();
     parsed
         .map(Some)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{CURRENT} is damaged: {text:?}")))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("it is damaged: it says {text:?}")))
 }
 
 /// Makes a generation the current one, atomically and durably.

@@ -21,6 +21,7 @@ pub mod mutant;
 mod mutant;
 mod partition;
 pub mod producer;
+pub mod random;
 pub mod reader;
 pub mod recovery;
 pub mod salvage;

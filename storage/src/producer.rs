@@ -4,12 +4,13 @@
 //! For each producer: its epoch and its last five batches. Java's producer has at most five requests in
 //! flight, so a retry is always among them.
 //!
-//! Producers are kept in the order in which they were last seen, in a list threaded through one vector: an
-//! append moves its producer to the end, expiry takes from the front and touches nothing else.
+//! Producers are kept in the order in which they last wrote, in a list threaded through one vector: an append
+//! moves its producer to the end, and the one at the front makes room for a new one. They expire by the
+//! timestamps of their records, as in Kafka, which need not follow that order.
 //!
 //! ```text
-//! snapshot, little-endian: version u16 | producers u32 | producer ...        (the one seen longest ago first)
-//! producer: id i64 | last seen i64 | epoch i16 | batches u8 | batch ...      (oldest first)
+//! snapshot, little-endian: version u16 | producers u32 | producer ...        (the one that wrote longest ago first)
+//! producer: id i64 | last timestamp i64 | epoch i16 | batches u8 | batch ... (oldest first)
 //! batch:    base offset i64 | max timestamp i64 | last sequence i32 | last offset delta i32
 //! ```
 
@@ -132,8 +133,9 @@ impl Appended {
 #[derive(Clone, Debug)]
 struct Entry {
     producer_id: i64,
-    seen_ms: i64,
-    /// The producer that was last seen before this one, and the one after it.
+    /// Max timestamp of the newest batch, ms since 1970: what expiry goes by.
+    last_ms: i64,
+    /// The producer that wrote last before this one did, and the one after it.
     older: u32,
     newer: u32,
     epoch: i16,
@@ -158,7 +160,7 @@ impl Entry {
 
 /// The idempotent producers of one partition.
 ///
-/// At most `max` are remembered. When one more comes, the one seen longest ago is forgotten: should it write
+/// At most `max` are remembered. When one more comes, the one that wrote longest ago is forgotten: should it write
 /// again, its next batch is taken whatever its sequence number, as is any unknown producer's, so that a
 /// retry from before could be appended twice.
 #[derive(Clone, Debug)]
@@ -169,6 +171,8 @@ pub struct Producers {
     oldest: u32,
     newest: u32,
     max: u32,
+    /// No producer's `last_ms` is below: while this one cannot have expired, none has.
+    earliest_ms: i64,
 }
 
 impl Producers {
@@ -179,7 +183,7 @@ impl Producers {
     pub fn new(max: u32) -> Producers {
         assert!((1..NIL).contains(&max), "room for at least one producer, and a number for none");
         let by_id = HashMap::with_hasher(foldhash::fast::RandomState::default());
-        Producers { entries: Vec::new(), by_id, oldest: NIL, newest: NIL, max }
+        Producers { entries: Vec::new(), by_id, oldest: NIL, newest: NIL, max, earliest_ms: i64::MAX }
     }
 
     /// Producers remembered.
@@ -230,9 +234,9 @@ impl Producers {
     /// Takes note of a batch that was appended at `base_offset`, or was found there by recovery or came from
     /// the leader: it is not questioned. Batches without sequence numbers and control batches leave no trace.
     ///
-    /// `now_ms`, ms since 1970, counts for expiry. Kafka takes the batch's own timestamp, by which a producer
-    /// of historical data would be forgotten at once.
-    pub fn apply(&mut self, batch: &BatchInfo, base_offset: i64, now_ms: i64) {
+    /// For expiry the batch's own max timestamp counts, as in Kafka: it is the same before and after a restart, and
+    /// on every replica.
+    pub fn apply(&mut self, batch: &BatchInfo, base_offset: i64) {
         if !batch.has_producer_id() || batch.base_sequence < 0 || batch.is_control() {
             return;
         }
@@ -251,12 +255,11 @@ impl Producers {
             last_offset_delta: batch.last_offset_delta,
         });
         self.unlink(at);
-        // A clock that was set back does not disturb the order: expiry is late then, never early.
-        let floor = self.entries.get(index(self.newest)).map_or(i64::MIN, |newest| newest.seen_ms);
-        self.link_newest(at, now_ms.max(floor));
+        self.link_newest(at);
+        self.date(at, batch.max_timestamp);
     }
 
-    /// The producers remembered, the one seen longest ago first.
+    /// The producers remembered, the one that wrote longest ago first.
     pub fn active(&self) -> impl Iterator<Item = ActiveProducer> {
         let mut at = self.oldest;
         std::iter::from_fn(move || {
@@ -272,14 +275,24 @@ impl Producers {
         })
     }
 
-    /// Forgets producers not seen for `expiration_ms` (`producer.id.expiration.ms`). Returns how many. Costs
-    /// nothing for those that stay.
+    /// Forgets producers whose newest batch's max timestamp is `expiration_ms` old (`producer.id.expiration.ms`).
+    /// Returns how many. Costs nothing while none can have expired.
     pub fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
+        let is_over = |last_ms: i64| now_ms.saturating_sub(last_ms) >= expiration_ms;
+        if !is_over(self.earliest_ms) {
+            return 0;
+        }
         let before = self.len();
-        while let Some(entry) = self.entries.get(index(self.oldest))
-            && now_ms.saturating_sub(entry.seen_ms) >= expiration_ms
-        {
-            self.remove(self.oldest);
+        let mut at = 0;
+        self.earliest_ms = i64::MAX;
+        while let Some(entry) = self.entries.get(index(at)) {
+            if is_over(entry.last_ms) {
+                // Another entry takes its place.
+                self.remove(at);
+            } else {
+                self.earliest_ms = self.earliest_ms.min(entry.last_ms);
+                at += 1;
+            }
         }
         before - self.len()
     }
@@ -310,7 +323,7 @@ impl Producers {
         while let Some(entry) = self.entries.get(index(at)) {
             let head = SnapshotEntry {
                 producer_id: I64::new(entry.producer_id),
-                seen_ms: I64::new(entry.seen_ms),
+                last_ms: I64::new(entry.last_ms),
                 epoch: I16::new(entry.epoch),
                 batches: entry.kept,
             };
@@ -329,7 +342,7 @@ impl Producers {
     }
 
     /// State from the bytes of a [snapshot](Producers::snapshot). Where it has more than `max` producers, those
-    /// seen longest ago are left out.
+    /// that wrote longest ago are left out.
     ///
     /// # Errors
     /// When the bytes are not exactly a snapshot of a known version.
@@ -339,7 +352,6 @@ impl Producers {
             return Err(SnapshotError::Version(head.version.get()));
         }
         let mut producers = Producers::new(max);
-        let mut seen = i64::MIN;
         for _ in 0..head.producers.get() {
             let (entry, after) = SnapshotEntry::ref_from_prefix(rest).map_err(|_| SnapshotError::CutShort)?;
             let count = usize::from(entry.batches);
@@ -347,18 +359,13 @@ impl Producers {
             if !(1..=BATCHES_KEPT).contains(&count) || id < 0 || producers.by_id.contains_key(&id) {
                 return Err(SnapshotError::Content);
             }
-            if entry.seen_ms.get() < seen {
-                return Err(SnapshotError::Content);
-            }
-            seen = entry.seen_ms.get();
             let (batches, after) = <[SnapshotBatch]>::ref_from_prefix_with_elems(after, count)
                 .map_err(|_| SnapshotError::CutShort)?;
             let at = producers.insert(id, entry.epoch.get());
             for batch in batches {
                 producers.at_mut(at).push(batch.appended().ok_or(SnapshotError::Content)?);
             }
-            producers.unlink(at);
-            producers.link_newest(at, seen);
+            producers.date(at, entry.last_ms.get());
             rest = after;
         }
         if rest.is_empty() { Ok(producers) } else { Err(SnapshotError::Content) }
@@ -368,14 +375,14 @@ impl Producers {
     pub fn assert_invariants(&self) {
         assert!(self.entries.len() <= index(self.max), "no more producers than allowed");
         assert_eq!(self.entries.len(), self.by_id.len(), "each producer is found by its id");
-        let (mut at, mut older, mut seen, mut count) = (self.oldest, NIL, i64::MIN, 0);
+        let (mut at, mut older, mut count) = (self.oldest, NIL, 0);
         while let Some(entry) = self.entries.get(index(at)) {
             assert_eq!(self.by_id.get(&entry.producer_id), Some(&at), "the map leads to the entry");
             assert_eq!(entry.older, older, "the list reads the same both ways");
-            assert!(entry.seen_ms >= seen, "the list is in the order of last being seen");
+            assert!(entry.last_ms >= self.earliest_ms, "expiry overlooks none");
             assert!(entry.kept > 0, "a producer is remembered by its batches");
             assert!(entry.batches().is_sorted_by_key(|batch| batch.base_offset), "batches come in order");
-            (older, seen, count) = (at, entry.seen_ms, count + 1);
+            (older, count) = (at, count + 1);
             at = entry.newer;
         }
         assert_eq!((self.newest, count), (older, self.entries.len()), "the list has every producer");
@@ -397,7 +404,7 @@ impl Producers {
         let at = u32::try_from(self.len()).expect("below `max`, a u32");
         self.entries.push(Entry {
             producer_id,
-            seen_ms: i64::MIN,
+            last_ms: i64::MAX,
             older: NIL,
             newer: NIL,
             epoch,
@@ -405,9 +412,14 @@ impl Producers {
             batches: [Appended::NONE; BATCHES_KEPT],
         });
         self.by_id.insert(producer_id, at);
-        let seen_ms = self.entries.get(index(self.newest)).map_or(i64::MIN, |newest| newest.seen_ms);
-        self.link_newest(at, seen_ms);
+        self.link_newest(at);
         at
+    }
+
+    /// Notes what a producer's expiry goes by.
+    fn date(&mut self, at: u32, last_ms: i64) {
+        self.at_mut(at).last_ms = last_ms;
+        self.earliest_ms = self.earliest_ms.min(last_ms);
     }
 
     fn remove(&mut self, at: u32) {
@@ -428,10 +440,10 @@ impl Producers {
         self.set_older_of(newer, older);
     }
 
-    fn link_newest(&mut self, at: u32, seen_ms: i64) {
+    fn link_newest(&mut self, at: u32) {
         let older = self.newest;
         let entry = self.at_mut(at);
-        (entry.older, entry.newer, entry.seen_ms) = (older, NIL, seen_ms);
+        (entry.older, entry.newer) = (older, NIL);
         self.set_newer_of(older, at);
         self.newest = at;
     }
@@ -467,7 +479,7 @@ struct SnapshotHead {
 #[repr(C)]
 struct SnapshotEntry {
     producer_id: I64,
-    seen_ms: I64,
+    last_ms: I64,
     epoch: I16,
     batches: u8,
 }

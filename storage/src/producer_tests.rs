@@ -21,6 +21,10 @@ fn batch(producer_id: i64, epoch: i16, base_sequence: i32, records: i32) -> Batc
     }
 }
 
+fn at(max_timestamp: i64, batch: BatchInfo) -> BatchInfo {
+    BatchInfo { max_timestamp, ..batch }
+}
+
 fn out_of_order(found: i32, expected: i32) -> Verdict {
     Verdict::Refused(SequenceError::OutOfOrder { found, expected })
 }
@@ -30,7 +34,7 @@ fn sequences_follow_one_another() {
     let mut producers = Producers::new(10);
     let first = batch(7, 0, 0, 3);
     assert_eq!(producers.check(&first), Verdict::Append);
-    producers.apply(&first, 100, 1);
+    producers.apply(&first, 100);
     assert_eq!(
         producers.check(&first),
         Verdict::Duplicate { base_offset: 100, last_offset: 102, timestamp: 20 }
@@ -50,7 +54,7 @@ fn sequences_follow_one_another() {
 fn only_the_last_five_batches_are_duplicates() {
     let mut producers = Producers::new(10);
     for i in 0..6 {
-        producers.apply(&batch(7, 0, i, 1), i64::from(i), 1);
+        producers.apply(&batch(7, 0, i, 1), i64::from(i));
     }
     assert_eq!(producers.check(&batch(7, 0, 0, 1)), out_of_order(0, 6));
     for i in 1..6 {
@@ -63,10 +67,10 @@ fn only_the_last_five_batches_are_duplicates() {
 #[test]
 fn a_new_epoch_starts_at_zero_and_ends_the_old_one() {
     let mut producers = Producers::new(10);
-    producers.apply(&batch(7, 1, 50, 2), 0, 1);
+    producers.apply(&batch(7, 1, 50, 2), 0);
     assert_eq!(producers.check(&batch(7, 2, 52, 1)), out_of_order(52, 0));
     assert_eq!(producers.check(&batch(7, 2, 0, 1)), Verdict::Append);
-    producers.apply(&batch(7, 2, 0, 1), 2, 1);
+    producers.apply(&batch(7, 2, 0, 1), 2);
     let fenced = SequenceError::InvalidEpoch { found: 1, current: 2 };
     assert_eq!(producers.check(&batch(7, 1, 50, 2)), Verdict::Refused(fenced), "not even as a duplicate");
     assert_eq!(producers.check(&batch(7, 2, 1, 1)), Verdict::Append);
@@ -75,10 +79,10 @@ fn a_new_epoch_starts_at_zero_and_ends_the_old_one() {
 #[test]
 fn sequences_wrap() {
     let mut producers = Producers::new(10);
-    producers.apply(&batch(7, 0, i32::MAX - 1, 2), 0, 1);
+    producers.apply(&batch(7, 0, i32::MAX - 1, 2), 0);
     assert_eq!(producers.check(&batch(7, 0, 0, 1)), Verdict::Append);
     let over = batch(7, 0, i32::MAX, 3);
-    producers.apply(&over, 10, 1);
+    producers.apply(&over, 10);
     assert!(matches!(producers.check(&over), Verdict::Duplicate { base_offset: 10, last_offset: 12, .. }));
     assert_eq!(producers.check(&batch(7, 0, 2, 1)), Verdict::Append);
 }
@@ -86,10 +90,10 @@ fn sequences_wrap() {
 #[test]
 fn the_one_seen_longest_ago_makes_room() {
     let mut producers = Producers::new(2);
-    producers.apply(&batch(1, 0, 0, 1), 0, 1);
-    producers.apply(&batch(2, 0, 0, 1), 1, 2);
-    producers.apply(&batch(1, 0, 1, 1), 2, 3);
-    producers.apply(&batch(3, 0, 0, 1), 3, 4);
+    producers.apply(&batch(1, 0, 0, 1), 0);
+    producers.apply(&batch(2, 0, 0, 1), 1);
+    producers.apply(&batch(1, 0, 1, 1), 2);
+    producers.apply(&batch(3, 0, 0, 1), 3);
     producers.assert_invariants();
     assert_eq!(producers.len(), 2);
     assert_eq!(producers.check(&batch(2, 0, 9, 1)), Verdict::Append, "2 is forgotten");
@@ -97,20 +101,30 @@ fn the_one_seen_longest_ago_makes_room() {
 }
 
 #[test]
-fn a_clock_set_back_expires_late_but_never_early() {
+fn producers_expire_by_the_time_of_their_records_in_whatever_order_they_wrote() {
     let mut producers = Producers::new(10);
-    producers.apply(&batch(1, 0, 0, 1), 0, 1_000);
-    producers.apply(&batch(2, 0, 0, 1), 1, 500);
+    for (id, sequence, time) in [(1, 0, 1_000), (2, 0, 500), (3, 0, 900), (2, 1, 950)] {
+        producers.apply(&at(time, batch(id, 0, sequence, 1)), time);
+    }
     producers.assert_invariants();
-    assert_eq!(producers.expire(1_099, 100), 0);
-    assert_eq!(producers.expire(1_100, 100), 2);
-    assert!(producers.is_empty());
+    // A restart changes nothing.
+    let mut bytes = Vec::new();
+    producers.snapshot(&mut bytes);
+    for mut producers in [Producers::restore(&bytes, 10).unwrap(), producers] {
+        assert_eq!(producers.expire(999, 100), 0);
+        assert_eq!(producers.expire(1_000, 100), 1, "3 wrote after 1 did, with an older record");
+        producers.assert_invariants();
+        assert_eq!(producers.active().map(|p| p.producer_id).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(producers.expire(1_099, 100), 1);
+        assert_eq!(producers.expire(1_100, 100), 1);
+        assert!(producers.is_empty());
+    }
 }
 
 #[test]
 fn damaged_snapshots_are_errors() {
     let mut producers = Producers::new(10);
-    producers.apply(&batch(1, 0, 0, 1), 0, 1);
+    producers.apply(&batch(1, 0, 0, 1), 0);
     let mut bytes = Vec::new();
     producers.snapshot(&mut bytes);
     for cut in 0..bytes.len() {
@@ -151,7 +165,7 @@ impl Model {
         for a in in_epoch {
             if (a.2, a.3) == (b.base_sequence, b.last_sequence()) {
                 let last_offset = a.4 + i64::from(b.last_offset_delta);
-                return Verdict::Duplicate { base_offset: a.4, last_offset, timestamp: 20 };
+                return Verdict::Duplicate { base_offset: a.4, last_offset, timestamp: a.5 };
             }
         }
         let next = if last.3 == i32::MAX { 0 } else { last.3 + 1 };
@@ -161,15 +175,16 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Producer, epoch bump, distance from the next sequence number, records.
-    Send(i64, i16, i32, i32),
+    /// Producer, epoch bump, distance from the next sequence number, records, and how late they are, ms.
+    Send(i64, i16, i32, i32, i32),
     Expire(i64),
     Restart,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let send = (0i64..5, prop_oneof![8 => Just(0i16), 1 => Just(1), 1 => Just(-1)], -4i32..2, 1i32..4)
-        .prop_map(|(p, e, d, n)| Step::Send(p, e, d, n));
+    let send =
+        (0i64..5, prop_oneof![8 => Just(0i16), 1 => Just(1), 1 => Just(-1)], -4i32..2, 1i32..4, 0i32..99)
+            .prop_map(|(p, e, d, n, late)| Step::Send(p, e, d, n, late));
     let step = prop_oneof![20 => send, 1 => (1i64..200).prop_map(Step::Expire), 1 => Just(Step::Restart)];
     prop::collection::vec(step, 0..120)
 }
@@ -183,16 +198,17 @@ proptest! {
         for step in steps {
             now += 10;
             match step {
-                Step::Send(id, bump, distance, records) => {
+                Step::Send(id, bump, distance, records, late) => {
                     let last = model.appended.iter().rfind(|a| a.0 == id);
                     let (epoch, next) = last.map_or((5, start), |a| (a.1, a.3.wrapping_add(1) & i32::MAX));
                     let first = if bump == 1 && distance < 0 { 0 } else { next.wrapping_add(distance) & i32::MAX };
-                    let b = batch(id, epoch + bump, first, records);
+                    let time = if late % 3 == 0 { now - i64::from(late) } else { now };
+                    let b = at(time, batch(id, epoch + bump, first, records));
                     let verdict = producers.check(&b);
                     prop_assert_eq!(verdict, model.check(&b));
                     if verdict == Verdict::Append {
-                        producers.apply(&b, end, now);
-                        model.appended.push((id, b.producer_epoch, first, b.last_sequence(), end, now));
+                        producers.apply(&b, end);
+                        model.appended.push((id, b.producer_epoch, first, b.last_sequence(), end, time));
                         end += i64::from(records);
                     }
                 }
@@ -221,7 +237,7 @@ proptest! {
         for (id, records) in steps {
             let sequence = &mut sequences[usize::try_from(id).unwrap()];
             let b = batch(id, 0, *sequence, records);
-            producers.apply(&b, end, 1);
+            producers.apply(&b, end);
             appended.push((b, end));
             *sequence += records;
             end += i64::from(records);

@@ -110,10 +110,11 @@ pub fn recover(disk: &dyn Disk, plan: &mut Plan<'_>) -> Result<Recovered, Error>
         disk.make_dirs(dir)?;
     }
     disk.sync_dir("")?;
-    let current = layout::read_current(disk)?;
+    let current = read_current(disk)?;
     if current.is_none() && plan.expects_data {
-        let what = "it is missing, but the folder holds topics: restore it, nothing was changed".to_owned();
-        return Err(Error::Damaged { path: layout::CURRENT.to_owned(), position: None, what });
+        return Err(damaged_current(&format!(
+            "it is missing, but the folder holds topics: {RESTORE_CURRENT}"
+        )));
     }
     let mut report = Report::default();
     let mut partitions = BTreeMap::new();
@@ -133,6 +134,20 @@ pub fn recover(disk: &dyn Disk, plan: &mut Plan<'_>) -> Result<Recovered, Error>
     remove_other_generations(disk, generation)?;
     set_strays_aside(disk, plan, &mut report)?;
     Ok(Recovered { shards, generation, report })
+}
+
+/// What to do about a generation file that says nothing.
+const RESTORE_CURRENT: &str = "restore it from a copy, nothing was changed";
+
+fn damaged_current(what: &str) -> Error {
+    Error::Damaged { path: layout::CURRENT.to_owned(), position: None, what: what.to_owned() }
+}
+
+fn read_current(disk: &dyn Disk) -> Result<Option<Current>, Error> {
+    layout::read_current(disk).map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidData => damaged_current(&format!("{e}: {RESTORE_CURRENT}")),
+        _ => Error::Io(e),
+    })
 }
 
 /// Replays one shard's log over its checkpoints and adds its partitions.
@@ -410,5 +425,18 @@ mod tests {
         let error = recover_in(dir.path(), true).err().expect("refused");
         assert!(matches!(&error, Error::Damaged { path, .. } if path == layout::CURRENT), "{error}");
         assert!(dir.path().join("wal/1/0/00000000.wal").exists(), "nothing was changed");
+    }
+
+    #[test]
+    fn a_damaged_generation_file_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        recover_in(dir.path(), false).unwrap();
+        let current = dir.path().join(layout::CURRENT);
+        std::fs::write(&current, "1 2 3\n").unwrap();
+        let error = recover_in(dir.path(), true).err().expect("refused");
+        assert!(matches!(&error, Error::Damaged { path, .. } if path == layout::CURRENT), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with("wal/CURRENT: it is damaged") && text.contains("restore it"), "{text}");
+        assert_eq!(std::fs::read_to_string(&current).unwrap(), "1 2 3\n", "nothing was changed");
     }
 }

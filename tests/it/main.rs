@@ -9,6 +9,7 @@
 //! | `limits` | connections, idle time, request size, memory budgets |
 //! | `order` | one connection's order over shards and acks |
 //! | `startup` | what the broker refuses to start with, each in one line, and what it takes |
+//! | `wal_room` | files of the log that are not needed are given back |
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 mod disk_full;
@@ -18,3 +19,4 @@ mod kill;
 mod limits;
 mod order;
 mod startup;
+mod wal_room;

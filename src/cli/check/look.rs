@@ -45,10 +45,15 @@ pub fn look(disk: &dyn Disk) -> io::Result<(Folder, Report)> {
     }
     check_version(disk, &folder, &mut report);
     match layout::read_current(disk) {
+        Ok(None) if folder.image.topic_count() > 0 => {
+            folder.blind = true;
+            let what = "it is missing, but the metadata know topics";
+            report.findings.push(Finding::new(layout::CURRENT, what, RESTORE));
+        }
         Ok(current) => folder.current = current,
         Err(error) => {
             folder.blind = true;
-            report.findings.push(Finding::new("wal/CURRENT", error.to_string(), RESTORE));
+            report.findings.push(Finding::new(layout::CURRENT, error.to_string(), RESTORE));
         }
     }
     if let Some(Current { generation, shards }) = folder.current {

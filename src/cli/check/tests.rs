@@ -459,6 +459,22 @@ fn what_cannot_be_repaired_is_refused() {
 }
 
 #[test]
+fn a_generation_file_that_says_nothing_is_named_with_what_to_do() {
+    let damaged = filled();
+    damaged.flip(layout::CURRENT, 0);
+    let missing = filled();
+    std::fs::remove_file(missing.path(layout::CURRENT)).unwrap();
+    for (lab, what) in [(damaged, "it is damaged"), (missing, "it is missing")] {
+        let findings = lab.findings();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        let text = findings[0].text();
+        assert!(text.starts_with(&format!("wal/CURRENT: {what}")), "{text}");
+        assert!(text.contains("restore it from a copy"), "{text}");
+        assert!(lab.repair(&["t/0"]).is_err(), "nothing can be told of the log");
+    }
+}
+
+#[test]
 fn strangers_are_found_and_what_was_set_aside_is_noted() {
     let lab = filled();
     std::fs::write(lab.path("topics/notes.txt"), b"x").unwrap();

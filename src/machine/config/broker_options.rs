@@ -253,7 +253,7 @@ pub const BROKER_OPTIONS: &[OptionDef] = &[
         "producer.id.expiration.ms",
         Int,
         "86400000",
-        "A producer's sequence state is forgotten after this long without a record.",
+        "A producer's sequence state is forgotten when its last record, by the record's timestamp, is this old.",
     )
     .unit(Milliseconds)
     .at_least(1)

@@ -13,6 +13,7 @@ use crate::epochs::Epochs;
 use crate::index::SegmentIndex;
 use crate::mutant::{self, Mutant};
 use crate::producer::Producers;
+use crate::random::SplitMix;
 use crate::wal::Lsn;
 use crate::wal::format::Frame;
 use crate::wal::writer::{CommitBuffer, WalWriter};
@@ -30,13 +31,23 @@ pub struct LogSettings {
     pub segment_bytes: u64,
     /// `segment.ms`.
     pub segment_ms: i64,
+    /// `segment.jitter.ms`.
+    pub segment_jitter_ms: i64,
+    /// `segment.index.bytes`.
+    pub segment_index_bytes: u32,
     /// `index.interval.bytes`.
     pub index_interval_bytes: u32,
 }
 
 impl Default for LogSettings {
     fn default() -> LogSettings {
-        LogSettings { segment_bytes: 1 << 30, segment_ms: 7 * 24 * 3600 * 1000, index_interval_bytes: 4096 }
+        LogSettings {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3600 * 1000,
+            segment_jitter_ms: 0,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+        }
     }
 }
 
@@ -76,6 +87,8 @@ pub(crate) struct PartitionLog {
     pub tail: Tail,
     pub epochs: Epochs,
     pub producers: Producers,
+    /// For each segment's share of `segment.jitter.ms`.
+    random: SplitMix,
     /// First frame that no checkpoint covers.
     pub dirty: Option<Lsn>,
     pub last_lsn: Lsn,
@@ -102,9 +115,9 @@ pub(crate) struct PartitionLog {
 
 impl PartitionLog {
     /// The partition as recovery or a checkpoint left it.
-    pub fn new(state: &PartitionState, settings: LogSettings) -> PartitionLog {
+    pub fn new(state: &PartitionState, settings: LogSettings, mut random: SplitMix) -> PartitionLog {
         let at = state.active();
-        let mut active = OpenSegment::new(at.base);
+        let mut active = OpenSegment::new(at.base, random.draw());
         active.end = at.end;
         (active.bytes, active.durable) = (at.bytes, at.bytes);
         (active.written, active.synced) = (at.bytes, at.bytes);
@@ -128,6 +141,7 @@ impl PartitionLog {
             tail: Tail::default(),
             epochs: state.decode_epochs(),
             producers: state.decode_producers(),
+            random,
             dirty: None,
             last_lsn: 0,
             capture: None,
@@ -172,17 +186,19 @@ impl PartitionLog {
         if self.active.bytes == 0 {
             return false;
         }
-        let aged =
-            self.active.first_append_ms.is_some_and(|first| now_ms - first >= self.settings.segment_ms);
-        self.active.bytes + size > self.settings.segment_bytes
+        let LogSettings { segment_bytes, segment_index_bytes, index_interval_bytes, .. } = self.settings;
+        let age_max = self.active.age_max(self.settings.segment_ms, self.settings.segment_jitter_ms);
+        let aged = self.active.first_append_ms.is_some_and(|first| now_ms - first >= age_max);
+        self.active.bytes + size > segment_bytes
             || aged
+            || self.active.index_bytes_with_next(index_interval_bytes) > u64::from(segment_index_bytes)
             || !SegmentIndex::fits(self.active.base, last_offset)
     }
 
     /// Starts a new segment at the log's end. The old one is written out, cut, synced and sealed in its turn.
     fn roll(&mut self) {
         assert!(self.active.bytes > 0, "an empty segment is not rolled");
-        let next = OpenSegment::new(self.active.end);
+        let next = OpenSegment::new(self.active.end, self.random.draw());
         self.rolled.push_back(std::mem::replace(&mut self.active, next));
     }
 
@@ -239,7 +255,7 @@ impl PartitionLog {
         active.first_append_ms.get_or_insert(now_ms);
         self.epochs.assign(leader_epoch, base_offset);
         if info.has_producer_id() {
-            self.producers.apply(&info, base_offset, now_ms);
+            self.producers.apply(&info, base_offset);
         }
         (Appended { base_offset, last_offset: info.last_offset(), lsn }, taken)
     }
@@ -377,3 +393,7 @@ fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     encode(&mut out);
     out
 }
+
+#[cfg(test)]
+#[path = "roll_tests.rs"]
+mod tests;

@@ -3,15 +3,13 @@
 use crate::batch::{BatchInfo, HEADER_BYTES, HeaderError, peek};
 use crate::buffers::{Buffer, Buffers};
 use crate::disk::{Disk, File, Open, Shared, block_ceil, block_floor, read_file};
-use crate::index::SegmentIndex;
+use crate::index::{SCAN_INTERVAL_BYTES, SegmentIndex};
 use crate::reader::{ColdRecords, Found, find_in_batch};
 use crate::store::ColdRead;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Index entries of segments that are indexed by reading them are this far apart, bytes.
-const SCAN_INTERVAL_BYTES: u32 = 4096;
 /// Bytes of an unsealed segment that are read at once where headers are looked for.
 const SCAN_BYTES: u64 = 128 << 10;
 

@@ -94,7 +94,7 @@ impl Partition {
 
     fn note(&mut self, info: &BatchInfo, size: u64) {
         self.epochs.assign(info.leader_epoch, info.base_offset);
-        self.producers.apply(info, info.base_offset, info.max_timestamp);
+        self.producers.apply(info, info.base_offset);
         let active = self.active();
         active.bytes += size;
         active.end = info.last_offset() + 1;

@@ -4,7 +4,8 @@
 //! A cycle holds nobody up: appends go on meanwhile and belong to the next one. Every so often it captures all
 //! partitions and writes a new base, which replaces the files before it.
 
-use super::{Out, PartitionIx, RETRY_FULL_AFTER_MS, Store};
+use super::jobs::Out;
+use super::{PartitionIx, RETRY_FULL_AFTER_MS, Store};
 use crate::PartitionKey;
 use crate::checkpoint::{Checkpoint, Entry, Kind};
 use crate::job::Work;

@@ -14,27 +14,35 @@
 //! and in a checkpoint.
 
 mod cycle;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod jobs;
 mod read;
 
 use crate::PartitionKey;
 use crate::batch::{BatchInfo, Checked};
 use crate::checkpoint::PartitionState;
-use crate::job::{Job, JobId, Output, Work, use_id};
+use crate::job::{Job, JobId, Work};
 use crate::layout;
 use crate::mutant::{self, Mutant};
+use crate::partition::PartitionLog;
 pub use crate::partition::{Appended, LogSettings, TailRead};
-use crate::partition::{FlushStep, PartitionLog};
 use crate::producer;
+use crate::random::SplitMix;
 use crate::wal::Lsn;
 use crate::wal::format::{FileUse, Frame};
-use crate::wal::writer::{CommitBuffer, FileRequest, WalSettings, WalWriter};
+use crate::wal::writer::{CommitBuffer, WalSettings, WalWriter};
 use cycle::Cycle;
 use hashbrown::HashMap;
+use jobs::{Out, Removal};
 pub use read::{ColdRead, ReadPlan};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Jobs that may be out at once, besides the WAL file being prepared.
-pub const JOBS_MAX: usize = 8;
+/// Writes and seals of segments that may be out at once.
+pub const FLUSHES_MAX: usize = 8;
+/// Removals that may be out at once, apart from those: deleting thousands of partitions leaves flushing its room. Fewer
+/// than a shard has helper threads.
+pub const REMOVALS_MAX: usize = 2;
 /// Partitions looked at for something to evict, before waiting for more to be written.
 const EVICTION_TRIES: usize = 64;
 /// After how long an idle log states its durable LSN, ms.
@@ -88,23 +96,6 @@ struct Pending {
     end: i64,
 }
 
-/// Segments below the log start, to be removed once the frame that moved it is durable.
-struct Removal {
-    lsn: Lsn,
-    partition: PartitionIx,
-    bases: Vec<i64>,
-}
-
-enum Out {
-    PrepareWal(FileRequest),
-    Write { partition: PartitionIx, base: i64, to: u64, allocate: u64 },
-    Seal { partition: PartitionIx, base: i64 },
-    Cycle,
-    Remove { partition: PartitionIx, bases: Vec<i64> },
-    RemovePartition(PartitionIx),
-    ReadBlock { partition: PartitionIx, base: i64 },
-}
-
 /// See the module's documentation.
 pub struct Store<B> {
     shard: u32,
@@ -118,6 +109,8 @@ pub struct Store<B> {
     jobs: VecDeque<(JobId, Job)>,
     out: HashMap<JobId, Out, foldhash::fast::RandomState>,
     next_job: JobId,
+    flushes_out: usize,
+    removals_out: usize,
     flush: VecDeque<PartitionIx>,
     removals: VecDeque<Removal>,
     deletions: VecDeque<(Lsn, PartitionIx)>,
@@ -128,24 +121,12 @@ pub struct Store<B> {
     now_ms: u64,
     idle_since: Option<u64>,
     full_since: Option<u64>,
-    ids: SplitMix,
-}
-
-/// Steele, Lea and Flood's SplitMix64, for use ids.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
+    random: SplitMix,
 }
 
 impl<B: CommitBuffer> Store<B> {
-    /// The store of a shard after recovery. `seed` is random: use ids are drawn from it.
+    /// The store of a shard after recovery. `seed` is random: use ids and the jitter of
+    /// segments' age are drawn from it.
     #[must_use]
     pub fn new(settings: StoreSettings, state: StoreState, seed: u64) -> Store<B> {
         Store {
@@ -160,6 +141,8 @@ impl<B: CommitBuffer> Store<B> {
             jobs: VecDeque::new(),
             out: HashMap::default(),
             next_job: 0,
+            flushes_out: 0,
+            removals_out: 0,
             flush: VecDeque::new(),
             removals: VecDeque::new(),
             deletions: VecDeque::new(),
@@ -170,7 +153,7 @@ impl<B: CommitBuffer> Store<B> {
             now_ms: 0,
             idle_since: None,
             full_since: None,
-            ids: SplitMix(seed),
+            random: SplitMix::new(seed),
         }
     }
 
@@ -184,7 +167,7 @@ impl<B: CommitBuffer> Store<B> {
         let state = recovered.unwrap_or_else(|| PartitionState::fresh(key));
         let ix =
             PartitionIx(u32::try_from(self.partitions.len()).expect("partitions of a shard are bounded"));
-        self.partitions.push(Some(PartitionLog::new(&state, settings)));
+        self.partitions.push(Some(PartitionLog::new(&state, settings, SplitMix::new(self.random.draw()))));
         self.by_key.insert(key, ix);
         if was_recovered {
             self.capture_opened(ix);
@@ -247,7 +230,7 @@ impl<B: CommitBuffer> Store<B> {
         self.log(ix).producers.check(info)
     }
 
-    /// Forgets producers that have written nothing for `expiration_ms`.
+    /// Forgets producers whose newest record is `expiration_ms` old.
     pub fn expire_producers(&mut self, ix: PartitionIx, now_ms: i64, expiration_ms: i64) {
         self.log_mut(ix).producers.expire(now_ms, expiration_ms);
     }
@@ -348,13 +331,6 @@ impl<B: CommitBuffer> Store<B> {
         lsn
     }
 
-    /// Removes segments' files once frame `lsn` is durable.
-    fn remove_later(&mut self, lsn: Lsn, partition: PartitionIx, bases: Vec<i64>) {
-        if !bases.is_empty() {
-            self.removals.push_back(Removal { lsn, partition, bases });
-        }
-    }
-
     /// Deletes a partition: logged first, removed once that is durable. The handle is dead from now on.
     pub fn delete(&mut self, ix: PartitionIx) -> Lsn {
         let log = self.partitions[ix.0 as usize].as_mut().expect("the handle of a partition that is there");
@@ -393,188 +369,9 @@ impl<B: CommitBuffer> Store<B> {
         }
     }
 
-    /// Starts the removals whose frames are durable, once nothing is out that needs the files.
-    fn plan_removals(&mut self) {
-        if self.is_syncing() {
-            return;
-        }
-        let durable = if mutant::on(Mutant::RemoveEarly) { Lsn::MAX } else { self.wal.durable() };
-        let loading = &self.loading;
-        let due = |r: &Removal| r.lsn <= durable && !loading.contains(&r.partition);
-        let ready = self.removals.iter().take_while(|r| due(r)).count();
-        for Removal { partition, bases, .. } in self.removals.drain(..ready).collect::<Vec<_>>() {
-            let Some(log) = self.partitions[partition.0 as usize].as_ref() else { continue };
-            let files = |b: &i64| [layout::segment_file(&log.key, *b), layout::index_file(&log.key, *b)];
-            let work = Work::Remove {
-                dir: layout::partition_dir(&log.key),
-                files: bases.iter().flat_map(files).collect(),
-            };
-            self.start(work, Out::Remove { partition, bases });
-        }
-        let mut later = VecDeque::new();
-        while let Some((lsn, ix)) = self.deletions.pop_front() {
-            let log = self.log(ix);
-            if lsn <= durable && !log.flushing && !self.loading.contains(&ix) {
-                let dir = layout::partition_dir(&log.key);
-                self.start(Work::RemovePartition { dir }, Out::RemovePartition(ix));
-            } else {
-                later.push_back((lsn, ix));
-            }
-        }
-        self.deletions = later;
-    }
-
-    fn enqueue_flush(&mut self, ix: PartitionIx) {
-        let log = self.log_mut(ix);
-        if !std::mem::replace(&mut log.queued, true) {
-            self.flush.push_back(ix);
-        }
-    }
-
-    fn start(&mut self, work: Work, out: Out) {
-        let id = self.next_job;
-        self.next_job += 1;
-        self.out.insert(id, out);
-        self.jobs.push_back((id, Job(work)));
-    }
-
     /// The next event.
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    /// The next blocking job to do.
-    pub fn next_job(&mut self) -> Option<(JobId, Job)> {
-        self.plan_jobs();
-        self.jobs.pop_front()
-    }
-
-    /// Turns what is due into jobs, within the limit.
-    fn plan_jobs(&mut self) {
-        if let Some(request) = self.wants_wal_file() {
-            let path = layout::wal_file(self.wal.generation(), self.shard, request.file);
-            self.start(Work::PrepareWal { path, request }, Out::PrepareWal(request));
-        }
-        while self.full_since.is_none() && self.out.len() < JOBS_MAX {
-            let Some(ix) = self.flush.pop_front() else { break };
-            let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
-            log.queued = false;
-            let Some(step) = log.next_flush() else { continue };
-            let (work, out) = flush_work(ix, log, step);
-            self.start(work, out);
-        }
-        self.plan_cycle();
-        self.plan_removals();
-    }
-
-    fn wants_wal_file(&mut self) -> Option<FileRequest> {
-        if self.full_since.is_some() {
-            return None;
-        }
-        let beyond_limit = self.checkpoint_waits_for_wal();
-        self.wal.wants_file(use_id(self.ids.next()), beyond_limit)
-    }
-
-    /// A job is done.
-    pub fn job_done(&mut self, id: JobId, output: Output) {
-        let out = self.out.remove(&id).expect("a job that is out");
-        if output == Output::Full {
-            self.full_since = Some(self.now_ms);
-        }
-        let done = output != Output::Full;
-        match (out, output) {
-            (Out::PrepareWal(request), _) if done => self.wal.file_ready(request.file),
-            (Out::PrepareWal(request), _) => self.wal.file_failed(&request),
-            (Out::Write { partition, base, to, allocate }, _) => {
-                self.log_mut(partition).write_done(base, to, allocate, done);
-                self.after_flush(partition);
-                self.evict();
-            }
-            (Out::Seal { partition, base }, _) => self.sealed(partition, base, done),
-            (Out::Cycle, _) => self.cycle_job_done(done),
-            (Out::Remove { partition, bases }, _) => {
-                assert!(done, "removing needs no room");
-                if let Some(log) = self.partitions[partition.0 as usize].as_mut() {
-                    log.dropped.retain(|s| !bases.contains(&s.base));
-                }
-            }
-            (Out::RemovePartition(ix), _) => {
-                assert!(done, "removing needs no room");
-                let log = self.log(ix);
-                let (key, deleted) = (log.key, log.deleted.expect("only deleted partitions are removed"));
-                self.cycle.removed(key, deleted);
-                self.partitions[ix.0 as usize] = None;
-                self.cycle.note_removed(ix);
-            }
-            (Out::ReadBlock { partition, base }, Output::Bytes(bytes)) => {
-                self.block_loaded(partition, base, &bytes);
-            }
-            (Out::ReadBlock { .. }, _) => unreachable!("reading needs no room and gives bytes"),
-        }
-    }
-
-    fn block_loaded(&mut self, ix: PartitionIx, base: i64, bytes: &[u8]) {
-        self.loading.retain(|other| *other != ix);
-        let Some(log) = self.partitions[ix.0 as usize].as_mut().filter(|log| log.deleted.is_none()) else {
-            return;
-        };
-        // Rolled meanwhile, the log goes on in another segment.
-        if log.active.base == base && log.needs_block() {
-            let position = crate::disk::block_floor(log.active.bytes);
-            self.memory -= log.tail.memory();
-            log.tail.load_block(base, position, bytes);
-            self.memory += log.tail.memory();
-            self.make_evictable(ix);
-        }
-        self.events.push_back(Event::BlockLoaded(ix));
-    }
-
-    fn sealed(&mut self, ix: PartitionIx, base: i64, done: bool) {
-        let log = self.log_mut(ix);
-        if done {
-            log.seal_done(base);
-            // The log start may have passed it while it was being sealed.
-            let gone = log.drop_below_start();
-            let lsn = log.last_lsn;
-            self.remove_later(lsn, ix, gone);
-        } else {
-            log.flushing = false;
-        }
-        self.after_flush(ix);
-        self.evict();
-    }
-
-    fn after_flush(&mut self, ix: PartitionIx) {
-        if self.log(ix).wants_flush() {
-            self.enqueue_flush(ix);
-        }
-    }
-
-    fn make_evictable(&mut self, ix: PartitionIx) {
-        if !std::mem::replace(&mut self.log_mut(ix).evictable, true) {
-            self.eviction.push_back(ix);
-        }
-    }
-
-    /// Forgets written chunks, each partition's oldest in turn, until the memory is within its limit.
-    fn evict(&mut self) {
-        let mut tries = self.eviction.len().min(EVICTION_TRIES);
-        while self.memory > self.settings.memory_bytes && tries > 0 {
-            tries -= 1;
-            let Some(ix) = self.eviction.pop_front() else { break };
-            let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
-            if let Some((segment, end)) = log.tail.oldest(log.active.base) {
-                let open = log.rolled.iter().chain([&log.active]).find(|s| s.base == segment);
-                if open.is_none_or(|s| s.written >= end) {
-                    self.memory -= log.tail.evict_oldest();
-                    tries = (self.eviction.len() + 1).min(EVICTION_TRIES);
-                }
-            }
-            log.evictable = log.tail.memory() > 0;
-            if log.evictable {
-                self.eviction.push_back(ix);
-            }
-        }
     }
 
     /// Time passed. `now_ms` is monotone.
@@ -615,32 +412,7 @@ impl<B: CommitBuffer> Store<B> {
                 assert!(dirty > self.cycle.covered(), "what is covered is not dirty");
             }
         }
+        assert!(self.flushes_out <= FLUSHES_MAX && self.removals_out <= REMOVALS_MAX);
         assert!(self.pending.iter().zip(self.pending.iter().skip(1)).all(|(a, b)| a.lsn < b.lsn));
-    }
-}
-
-fn flush_work(ix: PartitionIx, log: &PartitionLog, step: FlushStep) -> (Work, Out) {
-    match step {
-        FlushStep::Write { base, to, pieces, reserved, allocate } => (
-            Work::Write {
-                path: layout::segment_file(&log.key, base),
-                make_dir: !log.has_folder,
-                pieces,
-                reserved,
-                allocate,
-            },
-            Out::Write { partition: ix, base, to, allocate },
-        ),
-        FlushStep::Seal { base, bytes, index, indexed_from } => (
-            Work::Seal {
-                log: layout::segment_file(&log.key, base),
-                idx: layout::index_file(&log.key, base),
-                base,
-                bytes,
-                index,
-                indexed_from,
-            },
-            Out::Seal { partition: ix, base },
-        ),
     }
 }

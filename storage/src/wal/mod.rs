@@ -1,6 +1,7 @@
 //! The write-ahead log of one shard: its bytes ([`mod@format`]), the machine that fills commits and tracks what is
 //! durable ([`writer`]) and what recovery decides from what it finds ([`scan`]). All of it pure.
 
+mod files;
 pub mod format;
 pub mod scan;
 pub mod writer;

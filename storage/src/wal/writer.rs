@@ -13,6 +13,8 @@ use crate::PartitionKey;
 use crate::disk::{BLOCK, block_ceil};
 use crate::mutant::{self, Mutant};
 use crate::wal::Lsn;
+pub use crate::wal::files::FileRequest;
+use crate::wal::files::Files;
 use crate::wal::format::{COMMIT_HEAD, CommitInfo, FileUse, Frame, seal_commit};
 use std::collections::VecDeque;
 
@@ -59,33 +61,6 @@ pub struct Submission<B> {
     pub buffer: B,
 }
 
-/// A file to be prepared: made (zero-filled) if `fresh`, its head written, synced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileRequest {
-    /// Number of the file, which is its name.
-    pub file: u32,
-    /// What its head will say.
-    pub usage: FileUse,
-    /// Whether it has to be made and filled with zeros first.
-    pub fresh: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Preparing,
-    Ready,
-    Current,
-    Full,
-    Free,
-}
-
-struct WalFile {
-    state: State,
-    bytes: u64,
-    usage: FileUse,
-    last_lsn: Lsn,
-}
-
 struct Filling<B> {
     buffer: B,
     capacity: usize,
@@ -104,12 +79,8 @@ struct InFlight {
 
 /// See the module's documentation.
 pub struct WalWriter<B> {
-    generation: u64,
-    shard: u32,
     settings: WalSettings,
-    files: Vec<WalFile>,
-    current: Option<u32>,
-    position: u64,
+    files: Files,
     filling: Option<Filling<B>>,
     closed: VecDeque<Filling<B>>,
     in_flight: VecDeque<InFlight>,
@@ -117,10 +88,8 @@ pub struct WalWriter<B> {
     next_lsn: Lsn,
     durable: Lsn,
     stated: Lsn,
-    sequence: u64,
     capacity: usize,
     backlog: u64,
-    covered: Lsn,
     commits: u64,
 }
 
@@ -130,14 +99,9 @@ impl<B: CommitBuffer> WalWriter<B> {
     pub fn new(settings: WalSettings, first: FileUse) -> WalWriter<B> {
         assert!(settings.commits_in_flight > 0, "at least one commit must be allowed in flight");
         assert!(settings.file_bytes >= FILE_BYTES_MIN && settings.file_bytes.is_multiple_of(BLOCK as u64));
-        let file = WalFile { state: State::Ready, bytes: first.file_bytes, usage: first, last_lsn: 0 };
         WalWriter {
-            generation: first.generation,
-            shard: first.shard,
             settings,
-            files: vec![file],
-            current: None,
-            position: 0,
+            files: Files::new(settings, first),
             filling: None,
             closed: VecDeque::new(),
             in_flight: VecDeque::new(),
@@ -145,10 +109,8 @@ impl<B: CommitBuffer> WalWriter<B> {
             next_lsn: first.first_lsn,
             durable: first.first_lsn - 1,
             stated: first.first_lsn - 1,
-            sequence: first.sequence + 1,
             capacity: COMMIT_BYTES_MIN,
             backlog: 0,
-            covered: first.first_lsn - 1,
             commits: 0,
         }
     }
@@ -168,7 +130,7 @@ impl<B: CommitBuffer> WalWriter<B> {
     /// Generation that is written.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.files.generation()
     }
 
     /// Commits submitted so far.
@@ -186,8 +148,7 @@ impl<B: CommitBuffer> WalWriter<B> {
     /// Bytes of all files that hold something a checkpoint does not cover.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        let full: u64 = self.files.iter().filter(|f| f.state == State::Full).map(|f| f.bytes).sum();
-        full + if self.current.is_some() { self.position } else { 0 }
+        self.files.used_bytes()
     }
 
     /// Whether a commit is closed or filled that no file has room for: appending must wait.
@@ -260,10 +221,10 @@ impl<B: CommitBuffer> WalWriter<B> {
             self.closed.extend(self.filling.take());
         }
         let disk_len = block_ceil(self.closed.front()?.len as u64);
-        let file = self.place(disk_len)?;
+        let (file, position) = self.files.place(disk_len, self.durable)?;
         let mut filled = self.closed.pop_front().expect("looked at just above");
         let info = CommitInfo {
-            position: self.position,
+            position,
             first_lsn: filled.first_lsn,
             durable_lsn: if mutant::on(Mutant::NeverStatesDurable) { 0 } else { self.durable },
             body_len: u32::try_from(filled.len - COMMIT_HEAD).expect("commits are far below 4 GiB"),
@@ -271,7 +232,7 @@ impl<B: CommitBuffer> WalWriter<B> {
         };
         let bytes = filled.buffer.bytes_mut();
         bytes[filled.len..disk_len as usize].fill(0);
-        seal_commit(&mut bytes[..filled.len], &self.files[file as usize].usage, &info);
+        seal_commit(&mut bytes[..filled.len], self.files.usage(file), &info);
         filled.buffer.cut(disk_len as usize);
         if filled.len * 4 < self.capacity {
             self.capacity = (self.capacity / 2).max(COMMIT_BYTES_MIN);
@@ -280,35 +241,10 @@ impl<B: CommitBuffer> WalWriter<B> {
         self.next_commit += 1;
         self.commits += 1;
         self.stated = self.durable;
-        self.position += disk_len;
-        self.files[file as usize].last_lsn = info.last_lsn();
+        self.files.taken(file, disk_len, info.last_lsn());
         let bytes = (filled.len - COMMIT_HEAD) as u64;
         self.in_flight.push_back(InFlight { commit, file, last_lsn: info.last_lsn(), bytes, done: false });
         Some(Submission { commit, file, position: info.position, buffer: filled.buffer })
-    }
-
-    /// The file that the next `disk_len` bytes go to, at `self.position`.
-    fn place(&mut self, disk_len: u64) -> Option<u32> {
-        if let Some(at) = self.current {
-            let file = &mut self.files[at as usize];
-            if file.bytes - self.position >= disk_len {
-                return Some(at);
-            }
-            file.state = State::Full;
-            self.current = None;
-        }
-        // The file with the lowest sequence: recovery reads files in the order of their use.
-        let next = (0..self.files.len())
-            .filter(|i| {
-                let file = &self.files[*i];
-                file.state == State::Ready && file.bytes - BLOCK as u64 >= disk_len
-            })
-            .min_by_key(|i| self.files[*i].usage.sequence)?;
-        self.files[next].state = State::Current;
-        self.files[next].last_lsn = self.durable;
-        self.position = BLOCK as u64;
-        self.current = Some(u32::try_from(next).expect("a shard has few WAL files"));
-        self.current
     }
 
     /// The disk has commit `commit`. Returns the durable LSN if it moved.
@@ -338,239 +274,58 @@ impl<B: CommitBuffer> WalWriter<B> {
         // A file may become full, or its last commit complete, after the checkpoint that covers it.
         self.free_covered();
         let largest = self.closed.iter().map(|f| f.len).max().unwrap_or(0) as u64;
-        let need = (largest + BLOCK as u64).max(1);
-        if self
-            .files
-            .iter()
-            .any(|f| f.state == State::Preparing || (f.state == State::Ready && f.bytes >= block_ceil(need)))
-        {
-            return None;
-        }
-        let total: u64 = self.files.iter().map(|f| f.bytes).sum();
-        let bytes = self.settings.file_bytes.max(block_ceil(need + BLOCK as u64));
-        let (file, fresh) = match self.files.iter().position(|f| f.state == State::Free && f.bytes >= bytes) {
-            Some(at) => (at, false),
-            None if total + bytes <= self.settings.max_bytes || self.files.len() < 2 || beyond_limit => {
-                (self.files.len(), true)
-            }
-            None => return None,
-        };
-        let usage = FileUse {
-            generation: self.generation,
-            use_id,
-            sequence: self.sequence,
-            file_bytes: if fresh { bytes } else { self.files[file].bytes },
-            first_lsn: self.covered + 1,
-            shard: self.shard,
-        };
-        self.sequence += 1;
-        let entry = WalFile { state: State::Preparing, bytes: usage.file_bytes, usage, last_lsn: 0 };
-        if fresh {
-            self.files.push(entry)
-        } else {
-            self.files[file] = entry
-        }
-        Some(FileRequest { file: u32::try_from(file).expect("a shard has few WAL files"), usage, fresh })
+        self.files.wants(largest, use_id, beyond_limit)
     }
 
     /// The file asked for is prepared.
     pub fn file_ready(&mut self, file: u32) {
-        let file = &mut self.files[file as usize];
-        assert_eq!(file.state, State::Preparing, "a file is prepared once for each use");
-        file.state = State::Ready;
+        self.files.ready(file);
     }
 
     /// Preparing failed for want of space: ask again later.
     pub fn file_failed(&mut self, request: &FileRequest) {
-        let at = request.file as usize;
-        assert_eq!(self.files[at].state, State::Preparing, "a file is prepared once for each use");
-        if request.fresh && at + 1 == self.files.len() {
-            self.files.pop();
-        } else {
-            self.files[at].state = State::Free;
-        }
+        self.files.failed(request);
+    }
+
+    /// A file that holds nothing any more and is not needed: `wal.max.bytes` is passed without it, or it is too small
+    /// to be used again. It is to be removed; [`file_removed`](Self::file_removed) says that it is.
+    pub fn surplus_file(&mut self) -> Option<u32> {
+        self.files.surplus()
+    }
+
+    /// A surplus file is gone.
+    pub fn file_removed(&mut self, file: u32) {
+        self.files.removed(file);
+    }
+
+    /// Bytes that all files take on the disk, whatever is in them.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.files.total_bytes()
     }
 
     /// Everything up to `covered` is in synced segments and in the checkpoint: files that hold no more are free.
     pub fn recycle(&mut self, covered: Lsn) {
-        assert!(
-            covered >= self.covered && covered <= self.durable,
-            "a checkpoint covers durable frames only"
-        );
-        self.covered = covered;
+        self.files.cover(covered, self.durable);
         self.free_covered();
     }
 
-    /// Frees full files that hold nothing beyond what is covered.
     fn free_covered(&mut self) {
-        let covered = self.covered;
-        for (at, file) in self.files.iter_mut().enumerate() {
-            // A commit without frames has the LSN of its predecessor, so the LSN alone does not tell whether
-            // the file is still being written.
-            let writing = self.in_flight.iter().any(|f| f.file as usize == at);
-            if file.state == State::Full && file.last_lsn <= covered && !writing {
-                file.state = State::Free;
-            }
-        }
+        let in_flight = &self.in_flight;
+        self.files.free_covered(|file| in_flight.iter().any(|f| f.file == file));
     }
 
     /// Asserts what must always hold.
     pub fn check(&self) {
         assert!(self.stated <= self.durable && self.durable < self.next_lsn);
-        assert!(self.covered <= self.durable);
+        self.files.check(self.durable);
         assert!(self.in_flight.len() <= self.settings.commits_in_flight);
         assert!(
             self.in_flight.iter().zip(self.in_flight.iter().skip(1)).all(|(a, b)| a.last_lsn <= b.last_lsn)
         );
-        assert!(self.files.iter().filter(|f| f.state == State::Current).count() <= 1);
-        assert!(self.files.iter().filter(|f| f.state == State::Preparing).count() <= 1);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wal::scan::{Found, decide, find_commits};
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    impl CommitBuffer for Vec<u8> {
-        fn with_capacity(bytes: usize) -> Vec<u8> {
-            vec![0xee; bytes]
-        }
-        fn bytes_mut(&mut self) -> &mut [u8] {
-            self
-        }
-        fn cut(&mut self, bytes: usize) {
-            self.truncate(bytes);
-        }
-    }
-
-    fn usage(use_id: u64, sequence: u64) -> FileUse {
-        FileUse { generation: 1, use_id, sequence, file_bytes: 1 << 20, first_lsn: 1, shard: 0 }
-    }
-
-    fn writer(in_flight: usize) -> WalWriter<Vec<u8>> {
-        let settings = WalSettings { file_bytes: 1 << 20, max_bytes: 4 << 20, commits_in_flight: in_flight };
-        WalWriter::new(settings, usage(100, 1))
-    }
-
-    fn key() -> PartitionKey {
-        PartitionKey { topic: Uuid::from_u128(1), partition: 0 }
-    }
-
-    fn append(wal: &mut WalWriter<Vec<u8>>, len: usize) -> Lsn {
-        let batch = vec![1; len];
-        wal.append(&key(), &Frame::Append { segment: 0, position: 0, batch: (&batch, &[]) })
-    }
-
-    #[test]
-    fn durable_moves_in_lsn_order_whatever_order_commits_complete_in() {
-        let mut wal = writer(4);
-        let commits: Vec<_> = (0..3)
-            .map(|_| {
-                append(&mut wal, 10);
-                wal.submit().unwrap().commit
-            })
-            .collect();
-        assert_eq!(wal.written(commits[2]), None);
-        assert_eq!(wal.written(commits[1]), None);
-        assert_eq!(wal.written(commits[0]), Some(3));
-        assert_eq!(wal.backlog_bytes(), 0);
-    }
-
-    #[test]
-    fn beyond_the_commits_in_flight_the_filling_commit_grows() {
-        let mut wal = writer(1);
-        append(&mut wal, 10);
-        let first = wal.submit().unwrap();
-        append(&mut wal, 10);
-        append(&mut wal, 10);
-        assert!(wal.submit().is_none());
-        wal.written(first.commit);
-        let second = wal.submit().unwrap();
-        assert_eq!(second.position, first.position + BLOCK as u64);
-        assert_eq!(wal.written(second.commit), Some(3));
-    }
-
-    #[test]
-    fn an_idle_log_states_its_durable_lsn_once() {
-        let mut wal = writer(4);
-        append(&mut wal, 10);
-        let commit = wal.submit().unwrap().commit;
-        wal.state_durable();
-        assert!(wal.submit().is_none(), "not idle");
-        wal.written(commit);
-        assert!(wal.has_unstated());
-        wal.state_durable();
-        let statement = wal.submit().unwrap();
-        assert_eq!(wal.written(statement.commit), None);
-        assert!(!wal.has_unstated());
-        wal.state_durable();
-        assert!(wal.submit().is_none());
-    }
-
-    #[test]
-    fn a_full_log_stalls_until_a_checkpoint_frees_a_file() {
-        let mut wal = writer(4);
-        let mut use_id = 200;
-        let mut stalled = false;
-        for _ in 0..200 {
-            append(&mut wal, 100_000);
-            while let Some(submission) = wal.submit() {
-                wal.written(submission.commit);
-            }
-            use_id += 1;
-            if let Some(request) = wal.wants_file(use_id, false) {
-                wal.file_ready(request.file);
-            }
-            wal.check();
-            if wal.is_stalled() {
-                stalled = true;
-                let covered = wal.durable();
-                wal.recycle(covered);
-                let request = wal.wants_file(use_id + 1000, false).expect("a free file is used again");
-                assert!(!request.fresh);
-                wal.file_ready(request.file);
-                assert!(wal.submit().is_some());
-                break;
-            }
-        }
-        assert!(stalled, "4 MiB of files are not endless");
-    }
-
-    #[test]
-    fn a_frame_larger_than_a_file_gets_a_file_of_its_size() {
-        let mut wal = writer(4);
-        append(&mut wal, 3 << 20);
-        assert!(wal.submit().is_none());
-        let request = wal.wants_file(7, false).expect("a larger file");
-        assert!(request.usage.file_bytes > 3 << 20);
-        wal.file_ready(request.file);
-        assert!(wal.submit().is_some());
-    }
-
-    proptest! {
-        /// What is written reads back through the scan, frame for frame.
-        #[test]
-        fn recovery_finds_what_was_written(lens in proptest::collection::vec(0usize..9000, 1..60), together in 1usize..5) {
-            let mut wal = writer(4);
-            let mut disk = vec![0u8; 1 << 20];
-            let mut count = 0u64;
-            for chunk in lens.chunks(together) {
-                for len in chunk {
-                    append(&mut wal, *len);
-                    count += 1;
-                }
-                while let Some(s) = wal.submit() {
-                    disk[s.position as usize..][..s.buffer.len()].copy_from_slice(&s.buffer);
-                    wal.written(s.commit);
-                }
-            }
-            prop_assert_eq!(wal.durable(), count);
-            let found = find_commits(&disk, &usage(100, 1)).into_iter().map(|info| Found { file: 0, info }).collect();
-            let verdict = decide(found, 0, 0).unwrap();
-            prop_assert_eq!(verdict.end, count);
-        }
-    }
-}
+#[path = "writer_tests.rs"]
+mod tests;
