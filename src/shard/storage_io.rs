@@ -34,6 +34,11 @@ impl Shard {
     /// Moves the store's outputs on: commits, jobs, events. Called whenever something went in.
     pub fn pump(self: &Rc<Self>) {
         self.pulse.beat();
+        self.move_on();
+    }
+
+    /// As [`pump`](Self::pump), but says nothing to the watchdog: looking whether there is work is none.
+    pub(super) fn move_on(self: &Rc<Self>) {
         loop {
             self.carry_io();
             // Those who were told may have appended more.

@@ -27,7 +27,6 @@ impl Shard {
         let (mut quiet, mut next_second, mut next_retention) = (0, 0, 0);
         loop {
             let now = monotonic_ms();
-            self.pulse.beat();
             self.store.borrow_mut().tick(now);
             self.tick_groups();
             if now >= next_second {
@@ -38,7 +37,7 @@ impl Shard {
                 next_retention = now + self.config.borrow().retention_check_interval_ms.max(SECOND_MS);
                 self.retain();
             }
-            self.pump();
+            self.move_on();
             quiet = if self.active.take() { 0 } else { quiet + 1 };
             let at_most = if quiet < BUSY_TICKS { BUSY_TICK_MS } else { IDLE_TICK_MS };
             let deadline =

@@ -5,6 +5,7 @@
 //! [`job::Job`] over the [`disk::Disk`] seam.
 
 pub mod batch;
+mod buffers;
 pub mod checkpoint;
 pub mod chunk;
 mod codec;

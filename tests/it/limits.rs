@@ -212,6 +212,37 @@ fn slow_consumers_that_fill_the_budget_do_not_stop_others() {
 }
 
 #[test]
+fn fetches_behind_a_long_poll_of_their_own_hold_no_memory() {
+    const BEHIND: usize = 40;
+    let data = folder();
+    let broker = tight(data.path()).shards(1).ready();
+    let mut client = broker.client();
+    client.create_topic("full", 1, &[]);
+    client.create_topic("idle", 1, &[]);
+    for _ in 0..2 {
+        assert_eq!(client.produce("full", 0, record(&[5; 500_000])).0, 0);
+    }
+    // A long poll, and behind it more than the class of responses holds.
+    let mut greedy = broker.client();
+    let mut ids = vec![greedy.send(&fetch(25_000, 1, &[("idle", 0, 0)]), FETCH)];
+    ids.extend((0..BEHIND).map(|_| greedy.send(&fetch(0, 1, &[("full", 0, 0)]), FETCH)));
+    while broker.metric("ringlog_fetch_requests_total") < ids.len() as f64 {
+        client.ping();
+    }
+    assert!(client.fetch("full", 0, 0).records.is_some_and(|records| records.len() > 500_000));
+    greedy.stream.set_nonblocking(true).unwrap();
+    let early = std::io::Read::read(&mut greedy.stream, &mut [0]);
+    assert!(early.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "the long poll is still on");
+    greedy.stream.set_nonblocking(false).unwrap();
+    assert_eq!(client.produce("idle", 0, record(b"go")).0, 0);
+    for id in ids {
+        let response = greedy.receive::<FetchRequest>(FETCH, id);
+        assert!(fetched(&response).all(|(_, data)| data.error_code == 0));
+    }
+    broker.stop();
+}
+
+#[test]
 fn large_requests_of_groups_and_metadata_get_through() {
     let data = folder();
     let broker = tight(data.path()).shards(1).ready();

@@ -85,7 +85,7 @@ impl Folder {
 
     /// The sealed segment of a partition that holds its first records.
     fn first_segment(&self, key: &PartitionKey) -> ColdRead {
-        let segments = self.shard.store.segments_from(self.shard.parts[key], 0);
+        let segments = self.shard.store.segments_since(self.shard.parts[key], 0, i64::MIN);
         segments.into_iter().next().filter(|s| s.sealed).expect("the first segment is sealed")
     }
 

@@ -65,16 +65,15 @@ impl<B: CommitBuffer> Store<B> {
         let (start, end) = (log.log_start, log.end());
         let open_from = log.rolled.front().unwrap_or(&log.active).base;
         let tail_from = log.tail.first_offset().map_or(end, |first| first.max(open_from));
-        let newer = |max_timestamp: i64| max_timestamp >= timestamp;
         // In the open segments, no batch that this process wrote before this offset is new enough.
-        let open = || log.rolled.iter().chain([&log.active]).filter(|s| newer(s.max_timestamp));
+        let open = || log.rolled.iter().chain([&log.active]).filter(|s| s.max_timestamp >= timestamp);
         let place = open().next().map_or(end, |segment| segment.index.time_floor(timestamp).offset);
         let in_file = |base: i64| {
             let segment = open().find(|s| s.base == base);
             segment.is_none_or(|s| base < tail_from && (s.indexed_from > 0 || place < tail_from))
         };
-        let cold = self.segments_from(ix, start).into_iter();
-        let cold = cold.filter(|c| newer(c.max_timestamp) && c.bytes > 0 && in_file(c.base)).collect();
+        let cold = self.segments_since(ix, start, timestamp).into_iter();
+        let cold = cold.filter(|c| c.bytes > 0 && in_file(c.base)).collect();
         let tail = log.tail.span(place.max(tail_from).max(start), limit);
         TimeSearch { timestamp, start, limit, cold, tail_from, tail }
     }
