@@ -99,6 +99,7 @@ impl Broker {
             Watchdog::start(watched(&node)).map_err(|e| format!("the watchdog cannot be started: {e}"))?;
         space.look(&node);
         let image = Arc::new(opened.image);
+        node.limit_connections(&image.broker_config(node.node_id, &node.file));
         let (ready, is_ready) = mpsc::channel();
         let control = start_control(&node, &image, opened.log, &placements)?;
         let shards = start_shards(&node, &image, opened.recovered, &placements, &ready)?;
@@ -237,6 +238,7 @@ fn make_node(
         stores_full: (0..shards).map(|_| AtomicBool::new(false)).collect(),
         partitions: AtomicUsize::new(0),
         connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+        connections_max: Default::default(),
         clients: Mutex::default(),
         stopped: AtomicUsize::new(0),
     }

@@ -3,8 +3,8 @@
 use crate::node::Node;
 use crate::shard::Message;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -40,20 +40,11 @@ pub(super) fn start_acceptor(
 
 fn deal(node: &Node, socket: TcpStream, peer: SocketAddr, turn: usize) {
     let counts: Vec<usize> = node.connections.iter().map(|c| c.load(Ordering::Relaxed)).collect();
-    let total: usize = counts.iter().sum();
-    let of_peer = {
-        let mut clients = node.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_peer = clients.entry(peer.ip()).or_insert(0);
-        *of_peer += 1;
-        *of_peer
-    };
-    let shard = (0..node.shards).map(|i| (i + turn) % node.shards).min_by_key(|i| counts[*i]).unwrap_or(0);
-    let config = &node.config;
-    if total >= config.max_connections as usize || of_peer > config.max_connections_per_ip as usize {
-        tracing::warn!("refusing {peer}: the broker has {total} connections, {} of this host", of_peer - 1);
-        node.client_left(peer.ip());
+    if let Err((total, of_peer)) = node.client_comes(peer.ip()) {
+        tracing::warn!("refusing {peer}: the broker has {total} connections, {of_peer} of this host");
         return;
     }
+    let shard = (0..node.shards).map(|i| (i + turn) % node.shards).min_by_key(|i| counts[*i]).unwrap_or(0);
     node.connections[shard].fetch_add(1, Ordering::Relaxed);
     node.mailboxes[shard].send(Message::Connection(socket, peer));
 }

@@ -9,6 +9,7 @@
 //! | `kill` | kill -9 under load: what was acknowledged is there |
 //! | `limits` | connections, idle time, request size, memory budgets |
 //! | `order` | one connection's order over shards and acks |
+//! | `settings` | settings that change while the broker runs |
 //! | `startup` | what the broker refuses to start with, each in one line, and what it takes |
 //! | `wal_room` | files of the log that are not needed are given back |
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
@@ -20,5 +21,6 @@ mod health;
 mod kill;
 mod limits;
 mod order;
+mod settings;
 mod startup;
 mod wal_room;
