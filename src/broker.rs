@@ -3,6 +3,7 @@
 mod acceptor;
 mod data;
 mod executors;
+mod health;
 mod space;
 
 use crate::clock::monotonic_ms;
@@ -109,7 +110,7 @@ impl Broker {
         let threads =
             vec![start_acceptor(&node, listener, &stopping)?, start_space_watch(&node, space, &stopping)?];
         let metrics = Metrics::new(node.counters.clone());
-        let source: Arc<dyn Source> = Arc::new(Health { node: Arc::clone(&node), metrics });
+        let source: Arc<dyn Source> = Arc::new(health::Health { node: Arc::clone(&node), metrics });
         let http = http_listener.map(|listener| http::serve(listener, source)).transpose();
         let http = http.map_err(|e| format!("the HTTP server cannot be started: {e}"))?;
         Ok(Broker {
@@ -233,29 +234,10 @@ fn make_node(
         counters: (0..shards).map(|_| Arc::new(ShardCounters::default())).collect(),
         pulses: (0..=shards).map(|_| Arc::new(Pulse::default())).collect(),
         disk_low: AtomicBool::new(false),
+        stores_full: (0..shards).map(|_| AtomicBool::new(false)).collect(),
         partitions: AtomicUsize::new(0),
         connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
         clients: Mutex::default(),
         stopped: AtomicUsize::new(0),
-    }
-}
-
-/// What HTTP clients see.
-struct Health {
-    node: Arc<Node>,
-    metrics: Metrics,
-}
-
-impl Source for Health {
-    fn metrics(&self) -> String {
-        self.metrics.encode()
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        if self.node.is_disk_low() { Err("the disk is full: produce is refused".to_owned()) } else { Ok(()) }
-    }
-
-    fn live(&self) -> Result<(), String> {
-        Ok(())
     }
 }

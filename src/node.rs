@@ -53,6 +53,8 @@ pub struct Node {
     pub pulses: Vec<Arc<Pulse>>,
     /// The file system is so full that produce is refused.
     pub disk_low: AtomicBool,
+    /// Whether each shard's store found no room lately.
+    pub stores_full: Vec<AtomicBool>,
     /// Partitions open on all shards.
     pub partitions: AtomicUsize,
     /// Client connections of each shard.

@@ -3,7 +3,7 @@
 
 use super::Options;
 use crate::clock::wall_ms;
-use crate::control::metadata_log::{self, MetadataLog};
+use crate::control::metadata_log::{self, Append, MetadataLog};
 use crate::control::{self, REPLICATION_FACTOR_MAX};
 use crate::machine::config::BrokerConfig;
 use crate::machine::metadata::{
@@ -138,7 +138,13 @@ fn register(
         }
         let offset = image.offset().map_or(0, |offset| offset + 1);
         let batch = Batch { offset, timestamp_ms: wall_ms(), records: decision.records };
-        log.append(&[batch.encode()]).map_err(|e| format!("the metadata cannot be written: {e}"))?;
+        let appended = log.append(&[batch.encode()]);
+        match appended.map_err(|e| format!("the metadata cannot be written: {e}"))? {
+            Append::Done => {}
+            Append::Full => {
+                return Err("the metadata cannot be written: the disk is full, make room".to_owned());
+            }
+        }
         image.apply_batch(&batch);
     }
     Ok(())

@@ -101,6 +101,7 @@ pub struct Shard {
     stopping: Cell<bool>,
     activity: Rc<Signal>,
     active: Cell<bool>,
+    full_seen: Cell<Option<u64>>,
 }
 
 /// What a handler knows of a request besides its body.
@@ -173,6 +174,7 @@ pub async fn run(start: ShardStart) {
         stopping: Cell::new(false),
         activity: Rc::default(),
         active: Cell::new(false),
+        full_seen: Cell::new(None),
         node,
     });
     shard.pulse.register();

@@ -18,6 +18,8 @@ const IDLE_TICK_MS: u64 = 250;
 const BUSY_TICKS: u32 = 8;
 /// How often connections and counters are looked at.
 const SECOND_MS: u64 = 1000;
+/// How long a store that found no room counts as full: it tries again several times within that.
+const FULL_FORGOTTEN_MS: u64 = 1000;
 /// How long a stop waits for clients to read their last responses.
 const STOP_CONNECTIONS_MS: u64 = 2000;
 
@@ -27,7 +29,9 @@ impl Shard {
         let (mut quiet, mut next_second, mut next_retention) = (0, 0, 0);
         loop {
             let now = monotonic_ms();
+            self.pulse.turn();
             self.store.borrow_mut().tick(now);
+            self.note_full(now);
             self.tick_groups();
             if now >= next_second {
                 next_second = now + SECOND_MS;
@@ -52,6 +56,15 @@ impl Shard {
                 timer.or(self.activity.wait()).await;
             }
         }
+    }
+
+    /// Tells the health check whether the store found no room lately.
+    fn note_full(&self, now: u64) {
+        if self.store.borrow().is_full() {
+            self.full_seen.set(Some(now));
+        }
+        let lately = self.full_seen.get().is_some_and(|seen| now < seen + FULL_FORGOTTEN_MS);
+        self.node.stores_full[self.id].store(lately, Ordering::Relaxed);
     }
 
     /// Says that something is going on: the shard ticks often for a while.

@@ -33,6 +33,10 @@ const LEFT: i32 = -1;
 pub struct Pulse {
     /// Moves with every piece of work. Only the executor writes it.
     progress: AtomicU64,
+    /// Moves with every turn of the executor, whether there was work or not. Only the executor writes it.
+    turns: AtomicU64,
+    /// How long the watchdog has seen no turn, ms. Only the watchdog writes it.
+    still_ms: AtomicU64,
     /// The executor's thread; 0 before it registered, [`LEFT`] after it left.
     thread: AtomicI32,
     /// Interruptions after which the executor found work. Only the watchdog writes it.
@@ -43,6 +47,18 @@ impl Pulse {
     /// Says that the executor did something.
     pub fn beat(&self) {
         self.progress.store(self.progress.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Says that the executor is alive, though it may have had nothing to do: several times a second.
+    pub fn turn(&self) {
+        self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How long the executor has made no [`turn`](Self::turn), ms; 0 once it has left. Counted in the watchdog's own
+    /// periods: time in which the whole process stood still does not count.
+    #[must_use]
+    pub fn still_ms(&self) -> u64 {
+        if self.thread.load(Ordering::Acquire) == LEFT { 0 } else { self.still_ms.load(Ordering::Relaxed) }
     }
 
     /// Registers the calling thread as the executor's.
@@ -79,6 +95,7 @@ pub struct Watched {
     last: u64,
     /// Periods since it made progress.
     still: u32,
+    turns: u64,
     /// When it is interrupted next, in periods without progress.
     next: u32,
     interrupted: bool,
@@ -117,11 +134,20 @@ impl Watchdog {
 impl Watched {
     /// Watches the executor of a pulse. `has_mail` says whether another thread left something for it to do.
     pub fn new(pulse: Arc<Pulse>, has_mail: impl Fn() -> bool + Send + 'static) -> Watched {
-        Watched { pulse, has_mail: Box::new(has_mail), last: 0, still: 0, next: 0, interrupted: false }
+        Watched {
+            pulse,
+            has_mail: Box::new(has_mail),
+            last: 0,
+            still: 0,
+            turns: 0,
+            next: 0,
+            interrupted: false,
+        }
     }
 
     /// Looks at it after so many periods.
     fn look(&mut self, periods: u32) {
+        self.look_at_turns(periods);
         let progress = self.pulse.progress.load(Ordering::Relaxed);
         if progress != self.last {
             if self.interrupted {
@@ -145,6 +171,16 @@ impl Watched {
                 self.interrupted = true;
             }
         }
+    }
+}
+
+impl Watched {
+    fn look_at_turns(&mut self, periods: u32) {
+        let turns = self.pulse.turns.load(Ordering::Relaxed);
+        let slept = u64::from(periods) * PERIOD.as_millis() as u64;
+        let still = if turns == self.turns { self.pulse.still_ms.load(Ordering::Relaxed) + slept } else { 0 };
+        self.turns = turns;
+        self.pulse.still_ms.store(still, Ordering::Relaxed);
     }
 }
 
@@ -220,6 +256,28 @@ mod tests {
         }
         drop(stream);
         ended.recv_timeout(LOST).ok()
+    }
+
+    #[test]
+    fn time_without_a_turn_is_counted_until_the_next_one() {
+        let pulse = Arc::new(Pulse::default());
+        // No executor is to be interrupted.
+        pulse.leave();
+        let mut watched = Watched::new(Arc::clone(&pulse), || false);
+        let still = |watched: &Watched| watched.pulse.still_ms.load(Ordering::Relaxed);
+        for _ in 0..400 {
+            watched.look(QUIET_PERIODS);
+        }
+        assert_eq!((still(&watched), pulse.still_ms()), (10_000, 0), "who has left does not count");
+        pulse.beat();
+        watched.look(1);
+        assert_eq!(still(&watched), 10_001, "work is no turn: it may be what does not end");
+        pulse.turn();
+        watched.look(1);
+        assert_eq!(still(&watched), 0);
+        watched.look(3);
+        pulse.register();
+        assert_eq!(pulse.still_ms(), 3);
     }
 
     #[test]

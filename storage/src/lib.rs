@@ -20,6 +20,7 @@ pub mod mutant;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
 mod partition;
+mod pieces;
 pub mod producer;
 pub mod random;
 pub mod reader;

@@ -124,7 +124,7 @@ impl PartitionLog {
         active.allocated = crate::disk::block_ceil(at.bytes);
         active.indexed_from = at.bytes;
         active.index = SegmentIndex::resume(at.base, at.end, at.bytes);
-        active.max_timestamp = at.max_timestamp;
+        (active.max_timestamp, active.durable_max_timestamp) = (at.max_timestamp, at.max_timestamp);
         active.wants_image = block_floor(at.bytes) != at.bytes;
         let sealed = state.segments[..state.segments.len() - 1].iter().copied().collect();
         PartitionLog {
@@ -270,13 +270,14 @@ impl PartitionLog {
     }
 
     /// The commit of an append that ends at `end` and at byte `position` of `segment` is durable.
-    pub fn made_durable(&mut self, segment: i64, position: u64, end: i64) {
+    pub fn made_durable(&mut self, segment: i64, position: u64, end: i64, max_timestamp: i64) {
         if !mutant::on(Mutant::AcknowledgeAtAppend) {
             assert!(end >= self.durable_end, "durability moves forward");
         }
         self.durable_end = end.max(self.durable_end);
         let mut open = self.rolled.iter_mut().chain([&mut self.active]);
         let segment = open.find(|s| s.base == segment).expect("not sealed before it was durable");
+        segment.durable_max_timestamp = segment.durable_max_timestamp.max(max_timestamp);
         if !mutant::on(Mutant::SegmentBeforeWal) {
             assert!(position >= segment.durable && position <= segment.bytes);
         }

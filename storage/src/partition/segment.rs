@@ -21,6 +21,8 @@ pub(crate) struct OpenSegment {
     pub allocated: u64,
     /// Largest record timestamp, -1 while empty.
     pub max_timestamp: i64,
+    /// The same of the records that are durable.
+    pub durable_max_timestamp: i64,
     /// Wall clock of the first append of this segment that this process saw, ms.
     pub first_append_ms: Option<i64>,
     /// Index of the bytes from `indexed_from` on. What lies before was written by an earlier process and is
@@ -47,6 +49,7 @@ impl OpenSegment {
             synced: 0,
             allocated: 0,
             max_timestamp: -1,
+            durable_max_timestamp: -1,
             first_append_ms: None,
             index: SegmentIndex::new(base),
             indexed_from: 0,

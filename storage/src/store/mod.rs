@@ -18,6 +18,7 @@ mod cycle;
 pub(crate) mod fixture;
 mod jobs;
 mod read;
+mod search;
 
 use crate::PartitionKey;
 use crate::batch::{BatchInfo, Checked};
@@ -36,6 +37,7 @@ use cycle::Cycle;
 use hashbrown::HashMap;
 use jobs::{Out, Removal};
 pub use read::{ColdRead, ReadPlan};
+pub use search::TimeSearch;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Writes and seals of segments that may be out at once.
@@ -94,6 +96,7 @@ struct Pending {
     segment: i64,
     position: u64,
     end: i64,
+    max_timestamp: i64,
 }
 
 /// See the module's documentation.
@@ -296,6 +299,7 @@ impl<B: CommitBuffer> Store<B> {
             segment: log.active.base,
             position: log.active.bytes,
             end: log.active.end,
+            max_timestamp: batch.info.max_timestamp,
         });
         self.cycle.note_dirty(ix, log);
         if mutant::on(Mutant::AcknowledgeAtAppend) {
@@ -359,7 +363,7 @@ impl<B: CommitBuffer> Store<B> {
             let p = self.pending.pop_front().expect("looked at just above");
             let log = self.partitions[p.partition.0 as usize].as_mut();
             let Some(log) = log.filter(|log| log.deleted.is_none()) else { continue };
-            log.made_durable(p.segment, p.position, p.end);
+            log.made_durable(p.segment, p.position, p.end, p.max_timestamp);
             if self.events.back() != Some(&Event::Durable(p.partition)) {
                 self.events.push_back(Event::Durable(p.partition));
             }

@@ -84,21 +84,6 @@ impl<B: CommitBuffer> Store<B> {
         open_read(&log.key, open, start)
     }
 
-    /// Everything that is in memory, as one read: for searches by timestamp.
-    #[must_use]
-    pub fn tail(&self, ix: PartitionIx, limit: i64) -> TailRead {
-        let log = self.log(ix);
-        let first = log.tail.first_offset().map(|first| first.max(log.log_start));
-        first.and_then(|first| log.tail.read(first, limit, usize::MAX)).unwrap_or_default()
-    }
-
-    /// First offset that is in memory; the log's end where nothing is.
-    #[must_use]
-    pub fn tail_start(&self, ix: PartitionIx) -> i64 {
-        let log = self.log(ix);
-        log.tail.first_offset().unwrap_or_else(|| log.end())
-    }
-
     /// Each segment's base, end, bytes and largest timestamp, oldest first; the last one is appended to.
     #[must_use]
     pub fn segments(&self, ix: PartitionIx) -> Vec<crate::checkpoint::SegmentState> {
