@@ -5,10 +5,10 @@ use crate::control::metadata_log::MetadataLog;
 use crate::machine::metadata::Image;
 use crate::node::Node;
 use crate::shard::watchdog::{Pulse, Watched};
-use crate::shard::{self, Commit, ShardStart};
+use crate::shard::{self, COLD_READS_MAX, Commit, ShardStart};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use ringlog_storage::recovery::Recovered;
-use ringlog_storage::store::{Store, StoreSettings};
+use ringlog_storage::store::{REMOVALS_MAX, Store, StoreSettings};
 use ringlog_storage::wal::writer::WalSettings;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -21,8 +21,9 @@ const SPIN: Duration = Duration::from_micros(20);
 /// Memory of each executor that the kernel knows beforehand, for WAL commits.
 const REGISTERED_BYTES: usize = 8 << 20;
 /// Threads of each shard that do its blocking work.
-const BLOCKING_THREADS: usize = 4;
-const _: () = assert!(ringlog_storage::store::REMOVALS_MAX < BLOCKING_THREADS);
+const BLOCKING_THREADS: usize = 8;
+// Neither removing nor reading keeps segments from being written.
+const _: () = assert!(REMOVALS_MAX + COLD_READS_MAX < BLOCKING_THREADS);
 /// Bytes of one WAL file.
 const WAL_FILE_BYTES: u64 = 64 << 20;
 /// Cores from which on executors are pinned.

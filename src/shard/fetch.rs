@@ -14,6 +14,7 @@ use crate::machine::fetch_session::{
 use crate::shard::Shard;
 use crate::shard::connection::Conn;
 use crate::shard::memory::Held;
+use crate::shard::records::RecordHandle;
 use crate::shard::watch::{Signal, Watcher};
 use futures_lite::FutureExt;
 use read::{Found, ReadPart};
@@ -207,27 +208,38 @@ impl Shard {
         }
     }
 
-    /// Charges what was found to the budget. Where that is spent, what was found is let go, and read again when
-    /// there is room.
+    /// Charges what was found, or is to be read, to the budget, and reads it. Where the budget is spent, what was
+    /// found is let go, and planned again when there is room.
     async fn with_memory(
         self: &Rc<Self>,
         fetch: &Fetch,
         plan: &Plan<TopicKey>,
-        found: Vec<Found>,
-        bytes: usize,
+        mut found: Vec<Found>,
+        mut bytes: usize,
     ) -> (Vec<Found>, Option<Held>) {
-        if bytes == 0 {
-            return (found, None);
-        }
-        match self.response_memory(bytes) {
-            Ok(held) => (found, Some(held)),
-            Err(told) => {
-                drop(found);
-                let held = self.awaited_memory(told).await;
-                let (_, found) = self.read_plan(plan, fetch.max_bytes.min(bytes)).await;
-                (found, Some(held))
+        while bytes > 0 {
+            let mut held = match self.response_memory(bytes) {
+                Ok(held) => held,
+                Err(told) => {
+                    drop(std::mem::take(&mut found));
+                    let held = self.awaited_memory(told).await;
+                    found = self.read_plan(plan, fetch.max_bytes.min(bytes)).await.1;
+                    held
+                }
+            };
+            self.read_cold(&mut found).await;
+            let read: usize = found.iter().flat_map(|f| &f.records).map(RecordHandle::memory).sum();
+            if read <= held.bytes() {
+                held.shrink(read);
+                return (found, Some(held));
             }
+            // The first batch is larger than anybody could know: charged as what it is, and read again.
+            drop(held);
+            drop(std::mem::take(&mut found));
+            bytes = read;
+            found = self.read_plan(plan, fetch.max_bytes.min(bytes)).await.1;
         }
+        (found, None)
     }
 
     /// Waits until a partition has more than was found, or the time is up.

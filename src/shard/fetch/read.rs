@@ -1,4 +1,5 @@
-//! Reading a fetch's partitions on their shards, within one budget of bytes for the whole response.
+//! Reading a fetch's partitions, within one budget of bytes for the whole response: planned on their shards, then
+//! charged, then what lies in files is read. So no memory is filled that was not charged before.
 
 use super::TopicKey;
 use crate::machine::error::ErrorCode;
@@ -7,7 +8,8 @@ use crate::shard::Shard;
 use crate::shard::partitions::{Partition, Place};
 use crate::shard::records::RecordHandle;
 use ringlog_storage::PartitionKey;
-use ringlog_storage::store::ReadPlan;
+use ringlog_storage::reader::ColdRecords;
+use ringlog_storage::store::{ColdRead, ReadPlan};
 use std::rc::Rc;
 
 /// What is read of one partition.
@@ -36,7 +38,20 @@ pub(super) struct Found {
     pub diverging: Option<(i32, i64)>,
     pub leader: Option<(i32, i32)>,
     pub records: Vec<RecordHandle>,
+    /// Bytes of the records; of those that are still to be read from a file, how many they may be.
     pub bytes: usize,
+    pub cold: Option<Cold>,
+}
+
+/// Records that are still to be read from a file. Any shard may do that.
+pub(super) struct Cold {
+    key: PartitionKey,
+    read: ColdRead,
+    offset: i64,
+    limit: i64,
+    max: usize,
+    /// They are the response's first and returned whatever their size.
+    first: bool,
 }
 
 impl Found {
@@ -50,19 +65,21 @@ impl Found {
             leader: None,
             records: Vec::new(),
             bytes: 0,
+            cold: None,
         }
     }
 }
 
 impl Shard {
-    /// Reads all of a plan's partitions once.
+    /// Plans the reading of all of a request's partitions once: what is in memory is there, what is in files is
+    /// named and guessed at.
     pub(super) async fn read_plan(
         self: &Rc<Self>,
         plan: &Plan<TopicKey>,
         max_bytes: usize,
     ) -> (Vec<ReadPart>, Vec<Found>) {
         let (parts, mut found) = self.locate(plan);
-        found.extend(self.read_all(&parts, max_bytes).await);
+        found.extend(self.plan_all(&parts, max_bytes).await);
         found.sort_by_key(|f| f.place);
         (parts, found)
     }
@@ -100,16 +117,12 @@ impl Shard {
         groups
     }
 
-    /// Reads all parts, one shard after the other, so that the budget of bytes holds for the whole response.
-    async fn read_all(self: &Rc<Self>, parts: &[ReadPart], max_bytes: usize) -> Vec<Found> {
+    /// Plans all parts, one shard after the other, so that the budget of bytes holds for the whole response.
+    async fn plan_all(self: &Rc<Self>, parts: &[ReadPart], max_bytes: usize) -> Vec<Found> {
         let mut room = Room { bytes: max_bytes, first: true };
         let mut all = Vec::with_capacity(parts.len());
         for (shard, group) in self.by_shard(parts) {
-            let found = if shard == self.id {
-                self.read_here(group, room).await
-            } else {
-                self.call_async(shard, move |shard| async move { shard.read_here(group, room).await }).await
-            };
+            let found = self.call(shard, move |shard| shard.plan_here(&group, room)).await;
             let bytes: usize = found.iter().map(|f| f.bytes).sum();
             room = Room { bytes: room.bytes.saturating_sub(bytes), first: room.first && bytes == 0 };
             all.extend(found);
@@ -117,13 +130,13 @@ impl Shard {
         all
     }
 
-    /// Reads parts that are all on this shard.
-    async fn read_here(self: &Rc<Self>, parts: Vec<ReadPart>, mut room: Room) -> Vec<Found> {
+    /// Plans parts that are all on this shard.
+    fn plan_here(&self, parts: &[ReadPart], mut room: Room) -> Vec<Found> {
         let mut all = Vec::with_capacity(parts.len());
         for part in parts {
             let partition = self.partitions.borrow().here(&part.key);
             let found = match partition {
-                Some(partition) => self.read_partition(&partition, &part, room).await,
+                Some(partition) => self.plan_partition(&partition, part, room),
                 None => Found::error(part.place, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
             };
             if found.bytes > 0 {
@@ -134,7 +147,7 @@ impl Shard {
         all
     }
 
-    async fn read_partition(&self, partition: &Partition, part: &ReadPart, room: Room) -> Found {
+    fn plan_partition(&self, partition: &Partition, part: &ReadPart, room: Room) -> Found {
         let params = &part.params;
         let mut found = Found::error(part.place, ErrorCode::NONE);
         if let Err(error) = check_epoch(partition.leader_epoch.get(), params.current_leader_epoch) {
@@ -144,63 +157,85 @@ impl Shard {
         }
         let limit = self.high_watermark(partition);
         let max = usize::try_from(params.max_bytes).unwrap_or(0).min(room.bytes);
-        let plan = {
-            let store = self.store.borrow();
-            found.high_watermark = limit;
-            found.log_start = store.start_offset(partition.ix);
-            found.diverging = diverging(&store, partition, params);
-            if found.diverging.is_some() {
-                return found;
-            }
-            store.read(partition.ix, params.fetch_offset, limit, max)
-        };
-        let (records, bytes) = match plan {
-            ReadPlan::OutOfRange => {
-                return Found {
-                    error: ErrorCode::OFFSET_OUT_OF_RANGE,
-                    ..Found::error(part.place, ErrorCode::NONE)
-                };
-            }
-            ReadPlan::Empty => return found,
-            ReadPlan::Tail(read) => {
-                (read.slices.into_iter().map(RecordHandle::Tail).collect::<Vec<_>>(), read.bytes)
-            }
-            ReadPlan::Cold(cold) => {
-                if max == 0 && !room.first {
-                    return found;
-                }
-                let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
-                let offset = params.fetch_offset;
-                let read = move || segments.read(&*disk, &cold, offset, limit, max);
-                match glommio::executor().spawn_blocking(read).await {
-                    Ok((records, _)) => {
-                        let bytes = records.len();
-                        (vec![RecordHandle::Cold(records)], bytes)
-                    }
-                    Err(_) if partition.deleted.get() => {
-                        return Found::error(part.place, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-                    }
-                    // Deleted by retention between the plan and the read.
-                    Err(_) if offset < self.store.borrow().start_offset(partition.ix) => {
-                        let error = ErrorCode::OFFSET_OUT_OF_RANGE;
-                        return Found { error, ..Found::error(part.place, ErrorCode::NONE) };
-                    }
-                    Err(error) => {
-                        tracing::error!(
-                            "reading partition {} of {}: {error}",
-                            partition.key.partition,
-                            partition.topic
-                        );
-                        return Found::error(part.place, ErrorCode::KAFKA_STORAGE_ERROR);
-                    }
-                }
-            }
-        };
-        // The first batch of a response is returned whatever its size; others only if they fit.
-        if bytes <= max || room.first {
-            (found.records, found.bytes) = (records, bytes);
+        let store = self.store.borrow();
+        found.high_watermark = limit;
+        found.log_start = store.start_offset(partition.ix);
+        found.diverging = diverging(&store, partition, params);
+        if found.diverging.is_some() {
+            return found;
         }
-        found
+        match store.read(partition.ix, params.fetch_offset, limit, max) {
+            ReadPlan::OutOfRange => Found::error(part.place, ErrorCode::OFFSET_OUT_OF_RANGE),
+            // The first batch of a response is returned whatever its size; others only if they fit.
+            ReadPlan::Tail(read) if read.bytes <= max || room.first => {
+                found.bytes = read.bytes;
+                found.records = read.slices.into_iter().map(RecordHandle::Tail).collect();
+                found
+            }
+            ReadPlan::Cold(read) if max > 0 || room.first => {
+                let offset = params.fetch_offset;
+                found.bytes = max.max(1).min(usize::try_from(read.bytes).unwrap_or(max));
+                found.cold = Some(Cold { key: part.key, read, offset, limit, max, first: room.first });
+                found
+            }
+            ReadPlan::Empty | ReadPlan::Tail(_) | ReadPlan::Cold(_) => found,
+        }
+    }
+
+    /// Reads what lies in files, several at a time.
+    pub(super) async fn read_cold(self: &Rc<Self>, found: &mut [Found]) {
+        let start = |found: &mut Found| {
+            let (shard, cold) = (Rc::clone(self), found.cold.take()?);
+            Some(glommio::spawn_local(async move { shard.read_file(cold).await }))
+        };
+        let reads: Vec<_> = found.iter_mut().map(start).collect();
+        for (found, read) in found.iter_mut().zip(reads) {
+            let Some(read) = read else { continue };
+            (found.records, found.bytes) = (Vec::new(), 0);
+            match read.await {
+                Ok(Some(records)) => {
+                    found.bytes = records.len();
+                    found.records.push(RecordHandle::Cold(records));
+                }
+                Ok(None) => {}
+                Err(error) => *found = Found::error(found.place, error),
+            }
+        }
+    }
+
+    async fn read_file(self: &Rc<Self>, cold: Cold) -> Result<Option<ColdRecords>, ErrorCode> {
+        let Cold { key, read, offset, limit, max, first } = cold;
+        let permit = self.cold_reads.acquire_permit(1).await;
+        let _permit = permit.expect("the semaphore lives as long as its shard");
+        let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
+        let job = move || segments.read(&*disk, &read, offset, limit, max);
+        match glommio::executor().spawn_blocking(job).await {
+            Ok((records, _)) => Ok(Some(records).filter(|records| records.len() <= max || first)),
+            Err(error) => Err(self.why_unread(key, offset, &error).await),
+        }
+    }
+
+    /// What a client is told of records that could not be read. They may have been deleted since the read was
+    /// planned.
+    async fn why_unread(
+        self: &Rc<Self>,
+        key: PartitionKey,
+        offset: i64,
+        error: &std::io::Error,
+    ) -> ErrorCode {
+        let owner = self.node.shard_of(&key);
+        let start = self.call(owner, move |shard| {
+            let partition = shard.partitions.borrow().here(&key)?;
+            Some(shard.store.borrow().start_offset(partition.ix))
+        });
+        match start.await {
+            None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            Some(start) if offset < start => ErrorCode::OFFSET_OUT_OF_RANGE,
+            Some(_) => {
+                tracing::error!("reading partition {key}: {error}");
+                ErrorCode::KAFKA_STORAGE_ERROR
+            }
+        }
     }
 
     /// The partition of this shard that a question is about, if the client knows its epoch rightly.
