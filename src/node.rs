@@ -13,7 +13,7 @@ use ringlog_storage::reader::Segments;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
@@ -53,10 +53,14 @@ pub struct Node {
     pub pulses: Vec<Arc<Pulse>>,
     /// The file system is so full that produce is refused.
     pub disk_low: AtomicBool,
+    /// Whether each shard's store found no room lately.
+    pub stores_full: Vec<AtomicBool>,
     /// Partitions open on all shards.
     pub partitions: AtomicUsize,
     /// Client connections of each shard.
     pub connections: Vec<AtomicUsize>,
+    /// Most connections of clients, in all and of one address: they may change while the broker runs.
+    pub connections_max: [AtomicU32; 2],
     /// How many connections each client address has. Touched only when one comes or goes.
     pub clients: Mutex<HashMap<IpAddr, usize>>,
     /// Shards that have no connections left and wait for the others.
@@ -77,6 +81,31 @@ impl Node {
             "ringlog: fatal: {what}; the broker stops so that nothing is acknowledged that may be lost"
         );
         std::process::exit(1);
+    }
+
+    /// Takes over the limits of connections from the settings as they are now. Connections there are stay.
+    pub fn limit_connections(&self, config: &BrokerConfig) {
+        let limits = [config.max_connections, config.max_connections_per_ip];
+        for (limit, value) in self.connections_max.iter().zip(limits) {
+            limit.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts one more connection of this address, unless there are too many, in all or of the address.
+    ///
+    /// # Errors
+    /// How many there are: in all, and of the address.
+    pub fn client_comes(&self, address: IpAddr) -> Result<(), (usize, usize)> {
+        let [total_max, of_address_max] =
+            self.connections_max.each_ref().map(|max| max.load(Ordering::Relaxed) as usize);
+        let total = self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_address = clients.get(&address).copied().unwrap_or(0);
+        if total >= total_max || of_address >= of_address_max {
+            return Err((total, of_address));
+        }
+        clients.insert(address, of_address + 1);
+        Ok(())
     }
 
     /// A connection of this address is gone.

@@ -18,10 +18,14 @@ use uuid::Uuid;
 
 const DIR: &str = "metadata";
 const SNAPSHOT: &str = "metadata/snapshot";
+/// Where it is written before it is put in place.
+const SNAPSHOT_BESIDE: &str = "metadata/snapshot.tmp";
 /// The first bytes of a snapshot.
 pub const SNAPSHOT_MAGIC: &[u8; 8] = b"RLMDSNAP";
 /// Bytes of log after which a snapshot is taken.
 const SNAPSHOT_AFTER_BYTES: u64 = 8 << 20;
+/// Bytes of log more after which one that found the disk full is tried again.
+const SNAPSHOT_RETRY_BYTES: u64 = 256 << 10;
 
 /// What became of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub struct MetadataLog {
     usage: FileUse,
     position: u64,
     next: u64,
+    /// Position from which on a snapshot is wanted.
+    snapshot_at: u64,
 }
 
 /// What the log's files say.
@@ -65,10 +71,13 @@ impl MetadataLog {
     pub fn open(disk: Arc<dyn Disk>, committed: &Committed) -> io::Result<MetadataLog> {
         make_dirs_durably(&*disk, DIR)?;
         let log = MetadataLog::begin(disk, committed.sequence + 1)?;
-        if let Some(snapshot) = committed.image.snapshot() {
-            // What a torn tail left behind is gone with the old files.
-            log.write_snapshot(&snapshot)?;
+        if let Some(snapshot) = committed.image.snapshot()
+            && !log.write_snapshot(&snapshot)?
+        {
+            // The old files say the same as the snapshot would: they stay until there is room for it.
+            return Ok(log);
         }
+        // What a torn tail left behind is gone with the old files.
         log.remove_before(log.usage.sequence)?;
         Ok(log)
     }
@@ -82,16 +91,18 @@ impl MetadataLog {
         file.write_at(0, &head)?;
         file.sync()?;
         disk.sync_dir(DIR)?;
-        Ok(MetadataLog { disk, file, usage, position: BLOCK as u64, next: 1 })
+        let (position, snapshot_at) = (BLOCK as u64, SNAPSHOT_AFTER_BYTES);
+        Ok(MetadataLog { disk, file, usage, position, next: 1, snapshot_at })
     }
 
     /// Whether so much was appended that the next append should come with a snapshot.
     #[must_use]
     pub fn wants_snapshot(&self) -> bool {
-        self.position > SNAPSHOT_AFTER_BYTES
+        self.position > self.snapshot_at
     }
 
-    /// Appends batches, all in one write, and makes them durable.
+    /// Appends batches, all in one write, and makes them durable. Where there is no room, what was written of them is
+    /// undone.
     ///
     /// # Errors
     /// Any but a full disk; the state on disk is then unknown.
@@ -99,7 +110,7 @@ impl MetadataLog {
         let lens = batches.iter().map(|b| block_ceil((COMMIT_HEAD + b.len()) as u64));
         let total: u64 = lens.sum();
         match self.file.allocate(self.position, self.position + total) {
-            Err(e) if is_full(&e) => return Ok(Append::Full),
+            Err(e) if is_full(&e) => return self.undo(),
             other => other?,
         }
         let mut buffer = AlignedBuffer::zeroed(usize::try_from(total).map_err(io::Error::other)?);
@@ -119,31 +130,58 @@ impl MetadataLog {
             at += len;
             next += 1;
         }
-        self.file.write_at(self.position, &buffer)?;
+        match self.file.write_at(self.position, &buffer) {
+            // File systems that copy what they write, and quotas, may say so only here.
+            Err(e) if is_full(&e) => return self.undo(),
+            other => other?,
+        }
         self.file.sync()?;
         (self.position, self.next) = (self.position + total, next);
         Ok(Append::Done)
     }
 
-    /// Writes a snapshot and begins a new file.
+    /// Cuts off what an append wrote that found the disk full: whole batches of it would count after a restart.
+    fn undo(&self) -> io::Result<Append> {
+        self.file.set_len(self.position)?;
+        self.file.sync()?;
+        Ok(Append::Full)
+    }
+
+    /// Writes a snapshot and begins a new file. Where there is no room for either, the log goes on in the old file,
+    /// which holds all that the snapshot does, and a snapshot is wanted again a little later.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any but a full disk.
     pub fn snapshot(&mut self, snapshot: &Batch) -> io::Result<()> {
-        match self.write_snapshot(snapshot) {
-            Err(e) if is_full(&e) => return Ok(()),
-            other => other?,
+        let begun = match self.write_snapshot(snapshot)? {
+            true => MetadataLog::begin(Arc::clone(&self.disk), self.usage.sequence + 1).map(Some),
+            false => Ok(None),
+        };
+        match begun {
+            Ok(Some(log)) => *self = log,
+            Err(e) if !is_full(&e) => return Err(e),
+            Ok(None) | Err(_) => {
+                self.snapshot_at = self.position + SNAPSHOT_RETRY_BYTES;
+                return Ok(());
+            }
         }
-        *self = MetadataLog::begin(Arc::clone(&self.disk), self.usage.sequence + 1)?;
         self.remove_before(self.usage.sequence)
     }
 
-    fn write_snapshot(&self, snapshot: &Batch) -> io::Result<()> {
+    /// Puts a snapshot in place. Says whether there was room for it.
+    fn write_snapshot(&self, snapshot: &Batch) -> io::Result<bool> {
         let bytes = snapshot.encode();
         let mut file = SNAPSHOT_MAGIC.to_vec();
         file.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         file.extend_from_slice(&bytes);
-        replace_file(&*self.disk, SNAPSHOT, &file)
+        match replace_file(&*self.disk, SNAPSHOT, &file) {
+            Err(e) if is_full(&e) => {
+                // A part of it beside the old one only takes room.
+                let _ = self.disk.remove_file(SNAPSHOT_BESIDE);
+                Ok(false)
+            }
+            other => other.map(|()| true),
+        }
     }
 
     fn remove_before(&self, sequence: u64) -> io::Result<()> {
@@ -209,3 +247,7 @@ pub fn read(disk: &dyn Disk) -> io::Result<Committed> {
     }
     Ok(Committed { image, sequence: last })
 }
+
+#[cfg(test)]
+#[path = "metadata_log_tests.rs"]
+mod tests;

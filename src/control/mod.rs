@@ -150,6 +150,7 @@ impl Control {
             return;
         }
         self.image = Arc::clone(&image);
+        self.node.limit_connections(&image.broker_config(self.node.node_id, &self.node.file));
         for mailbox in &self.node.mailboxes {
             mailbox.send(Message::Image(Arc::clone(&image)));
         }

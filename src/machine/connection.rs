@@ -240,6 +240,12 @@ impl<K: Clone + Eq + Hash, R> Connection<K, R> {
         self.silent.remove(at);
     }
 
+    /// The request whose response is the next to leave.
+    #[must_use]
+    pub fn next(&self) -> Option<RequestId> {
+        self.slots.front().map(|slot| slot.id)
+    }
+
     /// Whether [`Connection::pop_ready`] has a response.
     #[must_use]
     pub fn has_ready(&self) -> bool {

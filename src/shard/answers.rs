@@ -4,7 +4,7 @@ use crate::machine::error::ErrorCode;
 use crate::shard::Shard;
 use crate::shard::ask::{ActiveProducer, Ask, Question, Told};
 use crate::shard::partitions::{Partition, Place};
-use ringlog_storage::reader::{Found, find_in_batch};
+use ringlog_storage::reader::Found;
 use ringlog_storage::wal::Lsn;
 use std::rc::Rc;
 
@@ -94,53 +94,28 @@ impl Shard {
             // Nothing is tiered: no offset.
             LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(at(-1, -1)),
             MAX_TIMESTAMP => {
-                let newest = self.store.borrow().segments(partition.ix).iter().map(|s| s.max_timestamp).max();
-                match newest.filter(|newest| *newest >= 0) {
-                    Some(newest) => self.find_time(partition, newest, start, limit).await,
-                    None => Ok(at(-1, -1)),
-                }
+                let newest = if partition.is_async() {
+                    self.store.borrow().newest(partition.ix)
+                } else {
+                    self.store.borrow().newest_durable(partition.ix)
+                };
+                if newest < 0 { Ok(at(-1, -1)) } else { self.find_time(partition, newest, limit).await }
             }
-            timestamp if timestamp >= 0 => self.find_time(partition, timestamp, start, limit).await,
+            timestamp if timestamp >= 0 => self.find_time(partition, timestamp, limit).await,
             _ => Err(ErrorCode::UNSUPPORTED_VERSION),
         }
     }
 
-    /// The first record at or after `start`, below `limit`, whose timestamp is at least `timestamp`.
+    /// The first record below `limit` whose timestamp is at least `timestamp`.
     async fn find_time(
         self: &Rc<Self>,
         partition: &Rc<Partition>,
         timestamp: i64,
-        start: i64,
         limit: i64,
     ) -> Result<Told, ErrorCode> {
-        let (cold, tail, tail_from) = {
-            let store = self.store.borrow();
-            let tail = store.tail(partition.ix, limit);
-            let tail_from = tail.slices.first().map_or(limit, |_| store.tail_start(partition.ix).max(start));
-            let cold = store.segments_from(partition.ix, start);
-            (cold.into_iter().filter(|c| c.max_timestamp >= timestamp).collect::<Vec<_>>(), tail, tail_from)
-        };
+        let plan = self.store.borrow().search(partition.ix, timestamp, limit);
         let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
-        let search = move || -> std::io::Result<Option<Found>> {
-            for read in cold.iter().filter(|c| c.base < tail_from && c.bytes > 0) {
-                let found = segments.find_time(&*disk, read, timestamp, start, tail_from.min(limit))?;
-                if found.is_some() {
-                    return Ok(found);
-                }
-            }
-            let bytes: Vec<u8> = tail.slices.iter().flat_map(|s| s.as_bytes().iter().copied()).collect();
-            let mut rest = &bytes[..];
-            while let Ok(info) = ringlog_storage::batch::peek(rest) {
-                if info.max_timestamp >= timestamp {
-                    let found = find_in_batch(&rest[..info.size], timestamp, start, limit)?;
-                    if found.is_some() {
-                        return Ok(found);
-                    }
-                }
-                rest = &rest[info.size..];
-            }
-            Ok(None)
-        };
+        let search = move || plan.run(&segments, &*disk);
         match glommio::executor().spawn_blocking(search).await {
             Ok(Some(Found { offset, timestamp, leader_epoch })) => {
                 Ok(Told::Offset { offset, timestamp, leader_epoch })

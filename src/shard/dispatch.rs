@@ -40,6 +40,13 @@ impl Shard {
         granted.into_iter().for_each(|grant| self.release_or_grant(grant));
     }
 
+    /// Gives a part of some memory back, and to those whose turn has come.
+    pub fn shrink(&self, reservation: &mut Reservation, bytes: usize) {
+        let mut granted = Vec::new();
+        self.budget.borrow_mut().shrink(reservation, bytes, &mut granted);
+        granted.into_iter().for_each(|grant| self.release_or_grant(grant));
+    }
+
     /// Closes a connection whose bytes make no sense, with one line that says whose and why.
     pub fn malformed(&self, conn: &Conn, cause: &dyn Display) {
         self.counters.malformed_frames.increment();

@@ -26,6 +26,11 @@ impl<T> Mailbox<T> {
         self.owner.wake();
     }
 
+    /// Whether there is a message. Any thread may ask.
+    pub fn has_mail(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
     /// Takes the next message, if there is one.
     pub fn try_receive(&self) -> Option<T> {
         self.messages.pop()

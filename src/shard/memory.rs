@@ -12,6 +12,18 @@ pub struct Held {
 }
 
 impl Held {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.reservation.as_ref().map_or(0, Reservation::bytes)
+    }
+
+    /// Gives back what was reserved beyond `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        if let (Some(shard), Some(reservation)) = (self.shard.upgrade(), &mut self.reservation) {
+            shard.shrink(reservation, bytes);
+        }
+    }
+
     /// The memory itself, to be given back by hand.
     pub fn into_reservation(mut self) -> Option<Reservation> {
         self.reservation.take()

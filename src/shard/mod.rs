@@ -45,6 +45,7 @@ use crate::telemetry::metrics::ShardCounters;
 use connection::{Conn, SCRATCH_BYTES};
 use fetch::TopicKey;
 use futures_channel::oneshot;
+use glommio::sync::Semaphore;
 use groups::Groups;
 use hashbrown::HashMap;
 pub use message::Message;
@@ -65,6 +66,8 @@ use watchdog::Pulse;
 
 /// Messages handled before what they caused is moved on.
 const MAIL_AT_ONCE: usize = 128;
+/// Reads of segments' files that a shard does at a time.
+pub const COLD_READS_MAX: usize = 3;
 
 type ById<T> = RefCell<HashMap<u64, T, foldhash::fast::RandomState>>;
 
@@ -87,6 +90,8 @@ pub struct Shard {
     scratch: RefCell<Vec<u8>>,
     sessions: RefCell<FetchSessions<TopicKey>>,
     fetches: ById<Rc<Signal>>,
+    /// Reads of segments' files at a time: the threads that do them also write.
+    cold_reads: Semaphore,
     produces: ById<Rc<Produce>>,
     durability: RefCell<Vec<Rc<Signal>>>,
     durable_seen: Cell<u64>,
@@ -96,6 +101,7 @@ pub struct Shard {
     stopping: Cell<bool>,
     activity: Rc<Signal>,
     active: Cell<bool>,
+    full_seen: Cell<Option<u64>>,
 }
 
 /// What a handler knows of a request besides its body.
@@ -158,6 +164,7 @@ pub async fn run(start: ShardStart) {
         scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
         sessions: RefCell::new(FetchSessions::new(slots)),
         fetches: RefCell::default(),
+        cold_reads: Semaphore::new(COLD_READS_MAX as u64),
         produces: RefCell::default(),
         durability: RefCell::default(),
         durable_seen: Cell::new(0),
@@ -167,6 +174,7 @@ pub async fn run(start: ShardStart) {
         stopping: Cell::new(false),
         activity: Rc::default(),
         active: Cell::new(false),
+        full_seen: Cell::new(None),
         node,
     });
     shard.pulse.register();

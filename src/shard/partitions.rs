@@ -163,6 +163,8 @@ fn log_settings(config: &TopicConfig) -> LogSettings {
     LogSettings {
         segment_bytes: u64::from(config.segment_bytes),
         segment_ms: i64::try_from(config.segment_ms).unwrap_or(i64::MAX),
+        segment_jitter_ms: i64::try_from(config.segment_jitter_ms).unwrap_or(i64::MAX),
+        segment_index_bytes: config.segment_index_bytes,
         index_interval_bytes: config.index_interval_bytes,
     }
 }

@@ -21,6 +21,16 @@ impl RecordHandle {
             RecordHandle::Cold(records) => records.as_bytes(),
         }
     }
+
+    /// Bytes of the broker's memory that it keeps in use: none for what is mapped.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        match self {
+            RecordHandle::Tail(slice) => slice.len(),
+            RecordHandle::Cold(ColdRecords::Mapped(..)) => 0,
+            RecordHandle::Cold(records @ ColdRecords::Read(..)) => records.len(),
+        }
+    }
 }
 
 impl RecordSlice for RecordHandle {

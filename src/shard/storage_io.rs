@@ -24,7 +24,7 @@ impl CommitBuffer for DmaCommit {
     }
 }
 
-/// Open WAL files by number. A file keeps its handle through all its uses.
+/// Open WAL files by number. A file keeps its handle through all its uses, until it is removed.
 #[derive(Default)]
 pub struct WalFiles {
     open: HashMap<u32, Rc<DmaFile>, foldhash::fast::RandomState>,
@@ -34,6 +34,11 @@ impl Shard {
     /// Moves the store's outputs on: commits, jobs, events. Called whenever something went in.
     pub fn pump(self: &Rc<Self>) {
         self.pulse.beat();
+        self.move_on();
+    }
+
+    /// As [`pump`](Self::pump), but says nothing to the watchdog: looking whether there is work is none.
+    pub(super) fn move_on(self: &Rc<Self>) {
         loop {
             self.carry_io();
             // Those who were told may have appended more.
@@ -59,6 +64,9 @@ impl Shard {
             let segments = self.node.segments.clone();
             glommio::spawn_local(async move {
                 let name = work.name();
+                if let Some(file) = work.removes_wal() {
+                    shard.close_wal_file(file).await;
+                }
                 let run = glommio::executor().spawn_blocking(move || {
                     let ((removed, folder), cut) = (work.removes(), work.cuts());
                     let output = job::run(&*disk, &files, work);
@@ -114,6 +122,17 @@ impl Shard {
                 self.node.fatal(&format!("{path}: {written} bytes of a commit of {len} were written"));
             }
             Err(error) => self.node.fatal(&format!("writing {path} failed: {error}")),
+        }
+    }
+
+    /// Lets go of a WAL file that is to be removed, so that its space is free and a later file of its number is
+    /// opened anew. Nothing is being written to it.
+    async fn close_wal_file(&self, file: u32) {
+        let handle = self.wal_files.borrow_mut().open.remove(&file);
+        if let Some(handle) = handle
+            && let Err(error) = handle.close_rc().await
+        {
+            tracing::warn!("closing WAL file {file}: {error}");
         }
     }
 

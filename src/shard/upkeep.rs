@@ -18,6 +18,8 @@ const IDLE_TICK_MS: u64 = 250;
 const BUSY_TICKS: u32 = 8;
 /// How often connections and counters are looked at.
 const SECOND_MS: u64 = 1000;
+/// How long a store that found no room counts as full: it tries again several times within that.
+const FULL_FORGOTTEN_MS: u64 = 1000;
 /// How long a stop waits for clients to read their last responses.
 const STOP_CONNECTIONS_MS: u64 = 2000;
 
@@ -27,8 +29,9 @@ impl Shard {
         let (mut quiet, mut next_second, mut next_retention) = (0, 0, 0);
         loop {
             let now = monotonic_ms();
-            self.pulse.beat();
+            self.pulse.turn();
             self.store.borrow_mut().tick(now);
+            self.note_full(now);
             self.tick_groups();
             if now >= next_second {
                 next_second = now + SECOND_MS;
@@ -38,7 +41,7 @@ impl Shard {
                 next_retention = now + self.config.borrow().retention_check_interval_ms.max(SECOND_MS);
                 self.retain();
             }
-            self.pump();
+            self.move_on();
             quiet = if self.active.take() { 0 } else { quiet + 1 };
             let at_most = if quiet < BUSY_TICKS { BUSY_TICK_MS } else { IDLE_TICK_MS };
             let deadline =
@@ -53,6 +56,15 @@ impl Shard {
                 timer.or(self.activity.wait()).await;
             }
         }
+    }
+
+    /// Tells the health check whether the store found no room lately.
+    fn note_full(&self, now: u64) {
+        if self.store.borrow().is_full() {
+            self.full_seen.set(Some(now));
+        }
+        let lately = self.full_seen.get().is_some_and(|seen| now < seen + FULL_FORGOTTEN_MS);
+        self.node.stores_full[self.id].store(lately, Ordering::Relaxed);
     }
 
     /// Says that something is going on: the shard ticks often for a while.

@@ -177,6 +177,12 @@ impl std::ops::DerefMut for AlignedBuffer {
     }
 }
 
+impl AsRef<[u8]> for ChunkSlice {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
 impl AsRef<[u8]> for AlignedBuffer {
     fn as_ref(&self) -> &[u8] {
         self

@@ -29,6 +29,8 @@ use crate::batch::{BatchInfo, NO_TIMESTAMP};
 
 const MAGIC: [u8; 8] = *b"RINGIDX\0";
 const VERSION: u32 = 1;
+/// Bytes between two entries where an index is made by reading a segment.
+pub const SCAN_INTERVAL_BYTES: u32 = 4096;
 /// Where the bytes under the CRC begin.
 const CRC_START: usize = std::mem::offset_of!(Head, base_offset);
 
@@ -114,8 +116,7 @@ impl SegmentIndex {
         assert!(self.end_offset <= first_offset && first_offset <= last_offset, "offsets go up");
         assert!(SegmentIndex::fits(self.base_offset, last_offset), "the segment is rolled before that");
         assert_eq!(position, self.log_bytes, "batches lie one behind the other");
-        let due = |last: u64| position - last >= u64::from(interval_bytes);
-        if self.last_entry_position.is_none_or(due) {
+        if self.is_due(position, interval_bytes) {
             let distance = first_offset - self.base_offset;
             self.entries.push(Entry {
                 relative_offset: u32::try_from(distance).expect("it fits, as asserted"),
@@ -170,9 +171,25 @@ impl SegmentIndex {
         self.max_timestamp
     }
 
-    /// Bytes of the encoded index, for `segment.index.bytes`.
+    /// Bytes of the encoded index.
     pub fn encoded_bytes(&self) -> usize {
         size_of::<Head>() + self.entries.len() * size_of::<EncodedEntry>()
+    }
+
+    /// Bytes of the encoded index once the next batch is in it, for `segment.index.bytes`.
+    pub fn encoded_bytes_with_next(&self, interval_bytes: u32) -> usize {
+        let gets_entry = self.is_due(self.log_bytes, interval_bytes);
+        self.encoded_bytes() + usize::from(gets_entry) * size_of::<EncodedEntry>()
+    }
+
+    /// Most bytes of the encoded index of a log of `log_bytes`, and one batch more.
+    pub fn encoded_bytes_of(log_bytes: u64, interval_bytes: u32) -> u64 {
+        let entries = 1 + log_bytes / u64::from(interval_bytes.max(1));
+        size_of::<Head>() as u64 + entries * size_of::<EncodedEntry>() as u64
+    }
+
+    fn is_due(&self, position: u64, interval_bytes: u32) -> bool {
+        self.last_entry_position.is_none_or(|last| position - last >= u64::from(interval_bytes))
     }
 
     /// Where to start reading for the batch that holds `offset`, or the first one above it: the last entry at

@@ -5,7 +5,7 @@ use crate::chunk::AlignedBuffer;
 pub use crate::cut::CutPoint;
 use crate::cut::{self, CutFiles, Search};
 use crate::disk::{BLOCK, Disk, File, Open, is_full, make_dirs_durably, parent, remove_tree, replace_file};
-use crate::index::SegmentIndex;
+use crate::index::{SCAN_INTERVAL_BYTES, SegmentIndex};
 use crate::mutant::{self, Mutant};
 pub(crate) use crate::partition::Piece;
 use crate::wal::writer::FileRequest;
@@ -22,6 +22,8 @@ pub struct Job(pub(crate) Work);
 pub(crate) enum Work {
     /// Make (if fresh) and head a WAL file.
     PrepareWal { path: String, request: FileRequest },
+    /// Remove a WAL file that holds nothing any more, durably.
+    RemoveWal { path: String, file: u32 },
     /// Write blocks of a segment, reserving `reserved..allocate` first.
     Write {
         path: String,
@@ -83,11 +85,21 @@ impl Job {
         }
     }
 
+    /// The WAL file that it removes: who has it open lets go of it first.
+    #[must_use]
+    pub fn removes_wal(&self) -> Option<u32> {
+        match self.0 {
+            Work::RemoveWal { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
     /// What it does, for logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self.0 {
             Work::PrepareWal { .. } => "prepare WAL file",
+            Work::RemoveWal { .. } => "remove WAL file",
             Work::Write { .. } => "write segment",
             Work::Seal { .. } => "seal segment",
             Work::Sync { .. } => "sync segments",
@@ -188,6 +200,10 @@ pub fn run(disk: &dyn Disk, files: &Files, job: Job) -> io::Result<Output> {
 fn run_work(disk: &dyn Disk, files: &Files, work: Work) -> io::Result<Output> {
     match work {
         Work::PrepareWal { path, request } => prepare_wal(disk, &path, &request)?,
+        Work::RemoveWal { path, .. } => {
+            remove_if_there(disk, &path)?;
+            disk.sync_dir(parent(&path)).map_err(fatal)?;
+        }
         Work::Write { path, make_dir, first, pieces, reserved, allocate } => {
             if make_dir || first.is_some() {
                 disk.make_dirs(parent(&path))?;
@@ -366,8 +382,8 @@ pub(crate) fn scan_segment(disk: &dyn Disk, path: &str, base: i64, bytes: u64) -
         let info = peek(&header[..read]).map_err(|e| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{path}: no record batch at {at}: {e}"))
         })?;
-        let interval = crate::partition::LogSettings::default().index_interval_bytes;
-        index.append(info.base_offset, info.last_offset(), at, info.max_timestamp, info.size, interval);
+        let (first, last) = (info.base_offset, info.last_offset());
+        index.append(first, last, at, info.max_timestamp, info.size, SCAN_INTERVAL_BYTES);
         at += info.size as u64;
     }
     Ok(index)

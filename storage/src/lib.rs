@@ -5,6 +5,7 @@
 //! [`job::Job`] over the [`disk::Disk`] seam.
 
 pub mod batch;
+mod buffers;
 pub mod checkpoint;
 pub mod chunk;
 mod codec;
@@ -20,7 +21,9 @@ pub mod mutant;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
 mod partition;
+mod pieces;
 pub mod producer;
+pub mod random;
 pub mod reader;
 pub mod recovery;
 pub mod salvage;

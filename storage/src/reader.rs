@@ -4,27 +4,26 @@
 //! never dereferenced here, headers are read with ordinary reads. The written part of a segment that is still
 //! open is read around the page cache, into memory of its own.
 
-use crate::batch::{BatchInfo, HEADER_BYTES, peek, records_of};
-use crate::chunk::AlignedBuffer;
-use crate::disk::{Disk, File, Open, Shared, block_ceil, block_floor, parent};
-use crate::index::SegmentIndex;
+mod segment;
+
+use crate::batch::{peek, records_of};
+use crate::buffers::{Buffer, Buffers};
+use crate::disk::{Disk, Shared, parent};
 use crate::mutant::{self, Mutant};
 use crate::store::ColdRead;
 use hashbrown::HashMap;
+use segment::Segment;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Index entries of segments that are indexed by reading them are this far apart, bytes.
-const SCAN_INTERVAL_BYTES: u32 = 4096;
 
 /// Records read from a file.
 #[derive(Clone)]
 pub enum ColdRecords {
     /// A resident range of a mapping.
     Mapped(Shared, Range<usize>),
-    /// A range of a buffer.
-    Read(Arc<AlignedBuffer>, Range<usize>),
+    /// A range of a buffer, which goes back to its pool.
+    Read(Arc<Buffer>, Range<usize>),
 }
 
 impl ColdRecords {
@@ -63,21 +62,11 @@ pub struct Found {
     pub leader_epoch: i32,
 }
 
-/// An open segment file with its index.
-struct Segment {
-    path: String,
-    file: Arc<dyn File>,
-    direct: bool,
-    index: SegmentIndex,
-    /// Bytes of the file that were looked at for the index, which ends with the last whole batch of them.
-    indexed: u64,
-    shared: Option<Shared>,
-}
-
 /// Open segments, at most a stated number. Used on helper threads only.
 pub struct Segments {
     open: Mutex<Opened>,
     limit: usize,
+    buffers: Buffers,
 }
 
 #[derive(Default)]
@@ -107,7 +96,7 @@ impl Segments {
     #[must_use]
     pub fn new(limit: usize) -> Segments {
         assert!(limit > 0);
-        Segments { open: Mutex::default(), limit }
+        Segments { open: Mutex::default(), limit, buffers: Buffers::default() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Opened> {
@@ -149,10 +138,8 @@ impl Segments {
         });
         drop(opened);
         let segment = match known {
-            Some(segment) if segment.indexed >= read.bytes && segment.direct != read.sealed => {
-                return Ok(segment);
-            }
-            known => Arc::new(Segment::open(disk, read, known.as_deref())?),
+            Some(segment) if segment.serves(read) => return Ok(segment),
+            _ => Arc::new(Segment::open(disk, read, &self.buffers)?),
         };
         let mut opened = self.lock();
         opened.check(read)?;
@@ -179,9 +166,7 @@ impl Segments {
         limit: i64,
         max_bytes: usize,
     ) -> io::Result<(ColdRecords, i64)> {
-        let segment = self.get(disk, read)?;
-        let (start, end, end_offset) = segment.range(read.bytes, offset, limit, max_bytes)?;
-        Ok((segment.records(start, end)?, end_offset))
+        self.get(disk, read)?.read(read, offset, limit, max_bytes)
     }
 
     /// As [`read`](Self::read), into memory that may be looked at.
@@ -196,9 +181,7 @@ impl Segments {
         limit: i64,
         max_bytes: usize,
     ) -> io::Result<Vec<u8>> {
-        let segment = self.get(disk, read)?;
-        let (start, end, _) = segment.range(read.bytes, offset, limit, max_bytes)?;
-        segment.bytes(start, (end - start) as usize)
+        self.get(disk, read)?.read_copy(read, offset, limit, max_bytes)
     }
 
     /// The first record at or after `offset` and below `limit` whose timestamp is at least `timestamp`.
@@ -213,21 +196,7 @@ impl Segments {
         offset: i64,
         limit: i64,
     ) -> io::Result<Option<Found>> {
-        let segment = self.get(disk, read)?;
-        let mut at = segment.index.time_floor(timestamp).position;
-        while let Some(info) = segment.whole(at, read.bytes)? {
-            if info.base_offset >= limit {
-                return Ok(None);
-            }
-            if info.max_timestamp >= timestamp && info.last_offset() >= offset {
-                let found = find_in_batch(&segment.bytes(at, info.size)?, timestamp, offset, limit)?;
-                if found.is_some() {
-                    return Ok(found);
-                }
-            }
-            at += info.size as u64;
-        }
-        Ok(None)
+        self.get(disk, read)?.find_time(read, timestamp, offset, limit)
     }
 }
 
@@ -250,133 +219,4 @@ pub fn find_in_batch(batch: &[u8], timestamp: i64, offset: i64, limit: i64) -> i
         }
     }
     Ok(None)
-}
-
-impl Segment {
-    fn open(disk: &dyn Disk, read: &ColdRead, known: Option<&Segment>) -> io::Result<Segment> {
-        let how = if read.sealed { Open::Read } else { Open::ReadDirect };
-        let file = disk.open(&read.log, how)?;
-        let shared = if read.sealed { Some(file.share(read.bytes)?) } else { None };
-        let index = SegmentIndex::new(read.base);
-        let mut segment = Segment {
-            path: read.log.clone(),
-            file,
-            direct: !read.sealed,
-            index,
-            indexed: read.bytes,
-            shared,
-        };
-        let stored = read.sealed.then(|| crate::disk::read_file(disk, &read.idx).ok()).flatten();
-        let stored = stored.and_then(|bytes| SegmentIndex::decode(&bytes, read.base, read.bytes).ok());
-        segment.index = match (stored, known) {
-            (Some(index), _) => index,
-            (None, Some(known)) if known.index.log_bytes() <= read.bytes => known.index.clone(),
-            _ => segment.index,
-        };
-        segment.extend_index(read.bytes)?;
-        Ok(segment)
-    }
-
-    /// Indexes what lies between the index's end and `bytes`, by reading the headers.
-    fn extend_index(&mut self, bytes: u64) -> io::Result<()> {
-        let mut at = self.index.log_bytes();
-        while let Some(info) = self.whole(at, bytes)? {
-            let size = info.size as u64;
-            let (first, last) = (info.base_offset, info.last_offset());
-            self.index.append(first, last, at, info.max_timestamp, info.size, SCAN_INTERVAL_BYTES);
-            at += size;
-        }
-        Ok(())
-    }
-
-    /// The header of the batch at `at`, if all of the batch lies below `bytes`: the written part of an open
-    /// segment may end inside one.
-    fn whole(&self, at: u64, bytes: u64) -> io::Result<Option<BatchInfo>> {
-        if at + HEADER_BYTES as u64 > bytes {
-            return Ok(None);
-        }
-        let info = self.header(at)?;
-        Ok(Some(info).filter(|info| at + info.size as u64 <= bytes))
-    }
-
-    fn header(&self, at: u64) -> io::Result<BatchInfo> {
-        let bytes = self.bytes(at, HEADER_BYTES)?;
-        peek(&bytes).map_err(|e| {
-            let text = format!("{} at byte {at}: no record batch: {e}", self.path);
-            io::Error::new(io::ErrorKind::InvalidData, text)
-        })
-    }
-
-    fn bytes(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
-        if self.direct {
-            let (buffer, range) = self.read_blocks(at, at + len as u64)?;
-            return Ok(buffer[range].to_vec());
-        }
-        let mut bytes = vec![0; len];
-        if self.file.read_at(at, &mut bytes)? < len {
-            return Err(self.too_short(at));
-        }
-        Ok(bytes)
-    }
-
-    fn too_short(&self, at: u64) -> io::Error {
-        io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} ends at or after byte {at}", self.path))
-    }
-
-    fn read_blocks(&self, from: u64, to: u64) -> io::Result<(AlignedBuffer, Range<usize>)> {
-        let start = block_floor(from);
-        let mut buffer = AlignedBuffer::zeroed((block_ceil(to) - start) as usize);
-        let read = self.file.read_at(start, &mut buffer)?;
-        let range = (from - start) as usize..(to - start) as usize;
-        if read < range.end {
-            return Err(self.too_short(from));
-        }
-        Ok((buffer, range))
-    }
-
-    /// Where the batches to be read start and end, and the offset after them: see [`Segments::read`].
-    fn range(&self, bytes: u64, offset: i64, limit: i64, max_bytes: usize) -> io::Result<(u64, u64, i64)> {
-        let (start, first) = self.find(bytes, offset)?;
-        if first.last_offset() >= limit {
-            return Ok((start, start, offset));
-        }
-        let (mut end, mut end_offset) = (start + first.size as u64, first.last_offset() + 1);
-        // Jump as far as the index allows, then go batch by batch.
-        let jump = self.index.position_floor((start + max_bytes as u64).min(bytes));
-        if jump.position > end && jump.offset <= limit {
-            (end, end_offset) = (jump.position, jump.offset);
-        }
-        while let Some(next) = self.whole(end, bytes)? {
-            let size = next.size as u64;
-            if next.last_offset() >= limit || end + size - start > max_bytes as u64 {
-                break;
-            }
-            (end, end_offset) = (end + size, next.last_offset() + 1);
-        }
-        Ok((start, end, end_offset))
-    }
-
-    /// Position and header of the batch that holds `offset`, or of the first one above it.
-    fn find(&self, bytes: u64, offset: i64) -> io::Result<(u64, BatchInfo)> {
-        let mut at = self.index.floor(offset).position;
-        while let Some(info) = self.whole(at, bytes)? {
-            if info.last_offset() >= offset {
-                return Ok((at, info));
-            }
-            at += info.size as u64;
-        }
-        Err(self.too_short(at))
-    }
-
-    fn records(&self, from: u64, to: u64) -> io::Result<ColdRecords> {
-        if let Some(shared) = &self.shared {
-            self.file.make_resident(shared, from, to)?;
-            return Ok(ColdRecords::Mapped(Arc::clone(shared), from as usize..to as usize));
-        }
-        if from == to {
-            return Ok(ColdRecords::Read(Arc::new(AlignedBuffer::zeroed(crate::disk::BLOCK)), 0..0));
-        }
-        let (buffer, range) = self.read_blocks(from, to)?;
-        Ok(ColdRecords::Read(Arc::new(buffer), range))
-    }
 }

@@ -1,6 +1,6 @@
 //! Limits: connections, idle time, request size, and each memory budget filled while work goes on.
 
-use kafka_protocol::messages::{FetchRequest, ProduceRequest};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProduceRequest};
 use ringlog_tests::broker::{Start, folder};
 use ringlog_tests::client::Client;
 use ringlog_tests::requests::{
@@ -10,6 +10,10 @@ use ringlog_tests::rng::Rng;
 
 /// Most memory that an idle connection may cost; it is a few KiB.
 const IDLE_BYTES_MAX: u64 = 16 << 10;
+
+fn bytes_of(response: &FetchResponse) -> usize {
+    fetched(response).map(|(_, data)| data.records.as_ref().map_or(0, |records| records.len())).sum()
+}
 
 #[test]
 fn connections_beyond_the_limit_are_closed() {
@@ -169,6 +173,17 @@ fn half_sent_requests_that_fill_the_budget_hold_up_only_produce() {
     broker.stop();
 }
 
+/// Receives a fetch of four partitions and compares what it brought with what was sent.
+fn read_as_sent(client: &mut Client, id: i32, sent: &[bytes::Bytes]) {
+    let response = client.receive::<FetchRequest>(FETCH, id);
+    assert_eq!(fetched(&response).count(), 4);
+    for (_, data) in fetched(&response) {
+        let first = batches(data.records.clone().unwrap_or_default()).into_iter().next();
+        let expected = &sent[data.partition_index as usize];
+        assert!(first.is_none_or(|first| first.bytes[KEPT_FROM..] == expected[KEPT_FROM..]));
+    }
+}
+
 #[test]
 fn slow_consumers_that_fill_the_budget_do_not_stop_others() {
     const SLOW: usize = 8;
@@ -194,20 +209,74 @@ fn slow_consumers_that_fill_the_budget_do_not_stop_others() {
         client.ping();
         assert_eq!(client.produce("t", 0, batch(&[b"on"], 0, None)).0, 0);
     }
-    for (client, ids) in &mut slow {
-        for id in ids.iter() {
-            let response = client.receive::<FetchRequest>(FETCH, *id);
-            assert_eq!(fetched(&response).count(), 4);
-            for (_, data) in fetched(&response) {
-                let first = batches(data.records.clone().unwrap_or_default()).into_iter().next();
-                let expected = &sent[data.partition_index as usize];
-                assert!(first.is_none_or(|first| first.bytes[KEPT_FROM..] == expected[KEPT_FROM..]));
-            }
+    // Each reads for itself: what one holds may be what another one waits for.
+    std::thread::scope(|scope| {
+        for (client, ids) in &mut slow {
+            scope.spawn(|| ids.iter().for_each(|id| read_as_sent(client, *id, &sent)));
         }
-    }
+    });
     for partition in 0..4 {
         client.read_all("t", partition, 0);
     }
+    broker.stop();
+}
+
+#[test]
+fn fetches_behind_a_long_poll_of_their_own_hold_no_memory() {
+    const BEHIND: usize = 40;
+    let data = folder();
+    let broker = tight(data.path()).shards(1).ready();
+    let mut client = broker.client();
+    client.create_topic("full", 1, &[]);
+    client.create_topic("idle", 1, &[]);
+    for _ in 0..2 {
+        assert_eq!(client.produce("full", 0, record(&[5; 500_000])).0, 0);
+    }
+    // A long poll, and behind it more than the class of responses holds.
+    let mut greedy = broker.client();
+    let mut ids = vec![greedy.send(&fetch(25_000, 1, &[("idle", 0, 0)]), FETCH)];
+    ids.extend((0..BEHIND).map(|_| greedy.send(&fetch(0, 1, &[("full", 0, 0)]), FETCH)));
+    while broker.metric("ringlog_fetch_requests_total") < ids.len() as f64 {
+        client.ping();
+    }
+    assert!(client.fetch("full", 0, 0).records.is_some_and(|records| records.len() > 500_000));
+    greedy.stream.set_nonblocking(true).unwrap();
+    let early = std::io::Read::read(&mut greedy.stream, &mut [0]);
+    assert!(early.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "the long poll is still on");
+    greedy.stream.set_nonblocking(false).unwrap();
+    assert_eq!(client.produce("idle", 0, record(b"go")).0, 0);
+    for id in ids {
+        let response = greedy.receive::<FetchRequest>(FETCH, id);
+        assert!(fetched(&response).all(|(_, data)| data.error_code == 0));
+    }
+    broker.stop();
+}
+
+#[test]
+fn what_is_read_from_files_is_charged_before_there_is_memory_for_it() {
+    const CLIENTS: usize = 24;
+    const GROWTH_MAX: u64 = 256 << 20;
+    let data = folder();
+    let broker = tight(data.path()).shards(1).ready();
+    let mut client = broker.client();
+    client.create_topic("t", 2, &[]);
+    // More than stays in memory, in segments that are not sealed.
+    for n in 0..80 {
+        assert_eq!(client.produce("t", n % 2, record(&[n as u8; 900_000])).0, 0);
+    }
+    let before = broker.resident_bytes_max();
+    let mut request = fetch(0, 1, &[("t", 0, 0), ("t", 1, 0)]).with_max_bytes(50 << 20);
+    request.topics[0].partitions.iter_mut().for_each(|p| p.partition_max_bytes = 25 << 20);
+    let threads: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (mut client, request) = (broker.client(), request.clone());
+            std::thread::spawn(move || bytes_of(&client.call(&request, FETCH)))
+        })
+        .collect();
+    let read: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    let grown = broker.resident_bytes_max() - before;
+    assert!(grown < GROWTH_MAX, "{grown} bytes more were in use to read {read} bytes");
+    assert!(read as u64 > 2 * GROWTH_MAX, "they read {read} bytes, too few to tell");
     broker.stop();
 }
 

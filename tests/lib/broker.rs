@@ -296,10 +296,22 @@ impl Broker {
     /// # Panics
     /// When the process is gone.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that was ever resident, in bytes.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn resident_bytes_max(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel says VmRSS");
+        let line = status.lines().find(|line| line.starts_with(name)).expect("the kernel says it");
         let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
-        kib.expect("VmRSS is a number of KiB") * 1024
+        kib.expect("a number of KiB") * 1024
     }
 
     /// The answer to an HTTP GET: status and body.

@@ -35,6 +35,7 @@ pub const EXPECTED: &[&str] = &[
     "WAL stalled",
     "WAL files recycled",
     "WAL files beyond the limit",
+    "WAL files given back",
     "blocks read back",
     "full disk",
     "lives",

@@ -28,8 +28,13 @@ const SETTINGS: StoreSettings = StoreSettings {
     checkpoint_bytes: 1 << 20,
     checkpoint_ms: 100,
 };
-const LOG: LogSettings =
-    LogSettings { segment_bytes: 20_000, segment_ms: 1_000_000, index_interval_bytes: 500 };
+const LOG: LogSettings = LogSettings {
+    segment_bytes: 20_000,
+    segment_ms: 1_000_000,
+    segment_jitter_ms: 0,
+    segment_index_bytes: 10 << 20,
+    index_interval_bytes: 500,
+};
 
 fn start(disk: &SimDisk) -> Result<Recovered, Error> {
     start_knowing(disk, &|_| true)
@@ -81,7 +86,7 @@ impl Folder {
 
     /// The sealed segment of a partition that holds its first records.
     fn first_segment(&self, key: &PartitionKey) -> ColdRead {
-        let segments = self.shard.store.segments_from(self.shard.parts[key], 0);
+        let segments = self.shard.store.segments_since(self.shard.parts[key], 0, i64::MIN);
         segments.into_iter().next().filter(|s| s.sealed).expect("the first segment is sealed")
     }
 

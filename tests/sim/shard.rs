@@ -305,6 +305,7 @@ impl Shard {
         match (&output, name) {
             (Output::Full, _) => counts.note("full disk"),
             (Output::Bytes(_), _) => counts.note("blocks read back"),
+            (_, "remove WAL file") => counts.note("WAL files given back"),
             _ => {}
         }
         self.store.job_done(id, output);

@@ -52,6 +52,8 @@ impl Style {
             log: LogSettings {
                 segment_bytes: kib(rng.pick(&[8, 32, 128, 1024])),
                 segment_ms: rng.pick(&[100, 1_000_000]),
+                segment_jitter_ms: 50,
+                segment_index_bytes: rng.pick(&[100, 10 << 20]) as u32,
                 index_interval_bytes: rng.pick(&[512, 4096]) as u32,
             },
             first_file_bytes: kib(rng.pick(&[16, 64, 256])),

@@ -24,6 +24,7 @@ const ROOT: &[&str] = &[
 /// What may lie in `src/`.
 const SRC: &[&str] = &[
     "api",
+    "broker",
     "broker.rs",
     "cli",
     "clock.rs",

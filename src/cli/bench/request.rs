@@ -6,6 +6,7 @@
 //! ```
 
 use bytes::{BufMut, Bytes};
+use ringlog_storage::random::SplitMix;
 
 use crate::cli::client::codec::Codec;
 use crate::cli::client::connection::CLIENT_ID;
@@ -95,12 +96,12 @@ pub fn fetch(topic: &str, at: &[(i32, i64)], max_bytes: i32, partition_max_bytes
 
 /// A batch of `count` records of `size` random bytes each, without keys.
 pub fn random_batch(count: usize, size: usize, seed: u64) -> Bytes {
-    let mut random = SplitMix(seed);
+    let mut random = SplitMix::new(seed);
     let timestamp_ms = wall_ms();
     let record = || {
         let mut value = vec![0; size];
         for chunk in value.chunks_mut(8) {
-            let bytes = random.next().to_le_bytes();
+            let bytes = random.draw().to_le_bytes();
             chunk.copy_from_slice(&bytes[..chunk.len()]);
         }
         Record { timestamp_ms, value: Some(Bytes::from(value)), ..Record::default() }
@@ -126,19 +127,6 @@ pub fn records_that_fit(size: usize, batch_bytes: usize) -> usize {
 /// Bytes of a zigzag varint.
 fn varint_bytes(value: usize) -> usize {
     ((usize::BITS - (value << 1 | 1).leading_zeros()) as usize).div_ceil(7)
-}
-
-/// Sebastiano Vigna's SplitMix64: enough for bytes that do not compress.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
 
 #[cfg(test)]

@@ -76,8 +76,6 @@ pub struct TopicConfig {
     pub segment_index_bytes: u32,
     /// `index.interval.bytes`
     pub index_interval_bytes: u32,
-    /// `file.delete.delay.ms`
-    pub file_delete_delay_ms: u64,
     /// `ringlog.durability`
     pub durability: Durability,
     /// `flush.ms`; none where it is Kafka's "never" (the largest number).
@@ -117,7 +115,6 @@ impl TopicConfig {
             segment_jitter_ms: natural("segment.jitter.ms"),
             segment_index_bytes: small("segment.index.bytes"),
             index_interval_bytes: small("index.interval.bytes"),
-            file_delete_delay_ms: natural("file.delete.delay.ms"),
             durability: match layers.word("ringlog.durability") {
                 "async" => Durability::Async,
                 _ => Durability::Commit,

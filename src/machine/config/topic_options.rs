@@ -62,7 +62,8 @@ pub const TOPIC_OPTIONS: &[OptionDef] = &[
         "file.delete.delay.ms",
         Long,
         "60000",
-        "How long a file stays on the disk after it was taken out of the log.",
+        "How long Kafka keeps a file on the disk after it was taken out of the log, for those who still read it. \
+         Accepted for compatibility: Ringlog removes it at once, and who reads it keeps it until they are done.",
     )
     .unit(Milliseconds)
     .at_least(0)
@@ -216,7 +217,12 @@ pub const TOPIC_OPTIONS: &[OptionDef] = &[
         .unit(Bytes)
         .at_least(1024 * 1024)
         .synonym("log.segment.bytes"),
-    new("segment.index.bytes", Int, "10485760", "Largest size of an index; the segment is closed before it.")
+    new(
+        "segment.index.bytes",
+        Int,
+        "10485760",
+        "Largest size of a segment's index; the segment is closed before it is larger. An entry takes 16 bytes.",
+    )
         .unit(Bytes)
         .at_least(4)
         .synonym("log.index.size.max.bytes"),

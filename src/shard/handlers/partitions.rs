@@ -5,6 +5,7 @@ use crate::api::partitions::About;
 use crate::api::{
     delete_records, describe_log_dirs, describe_producers, list_offsets, offset_for_leader_epoch,
 };
+use crate::host;
 use crate::machine::error::ErrorCode;
 use crate::shard::ask::{ActiveProducer, Ask, Question, Told};
 use bytes::Bytes;
@@ -83,9 +84,11 @@ pub(super) async fn describe_log_dirs(call: &Call, body: Bytes) -> Result<Bytes,
     let answers = answers.await;
     let disk = Arc::clone(&call.shard.node.disk);
     // Asking the file system may block.
-    let usable_bytes = glommio::executor().spawn_blocking(move || disk.free_bytes()).await.ok();
+    let dir = call.shard.node.data_dir.clone();
+    let look = move || (host::file_system_bytes(&dir), disk.free_bytes().ok());
+    let (total_bytes, usable_bytes) = glommio::executor().spawn_blocking(look).await;
     let path = call.shard.node.data_dir.to_string_lossy();
-    let log_dir = describe_log_dirs::LogDir { path: &path, total_bytes: None, usable_bytes };
+    let log_dir = describe_log_dirs::LogDir { path: &path, total_bytes, usable_bytes };
     call.encode(&describe_log_dirs::reply(call.version(), plan, answers, log_dir))
 }
 

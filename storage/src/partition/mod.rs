@@ -14,6 +14,7 @@ use crate::epochs::Epochs;
 use crate::index::SegmentIndex;
 use crate::mutant::{self, Mutant};
 use crate::producer::Producers;
+use crate::random::SplitMix;
 use crate::wal::Lsn;
 use crate::wal::format::Frame;
 use crate::wal::writer::{CommitBuffer, WalWriter};
@@ -32,13 +33,23 @@ pub struct LogSettings {
     pub segment_bytes: u64,
     /// `segment.ms`.
     pub segment_ms: i64,
+    /// `segment.jitter.ms`.
+    pub segment_jitter_ms: i64,
+    /// `segment.index.bytes`.
+    pub segment_index_bytes: u32,
     /// `index.interval.bytes`.
     pub index_interval_bytes: u32,
 }
 
 impl Default for LogSettings {
     fn default() -> LogSettings {
-        LogSettings { segment_bytes: 1 << 30, segment_ms: 7 * 24 * 3600 * 1000, index_interval_bytes: 4096 }
+        LogSettings {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3600 * 1000,
+            segment_jitter_ms: 0,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+        }
     }
 }
 
@@ -85,6 +96,8 @@ pub(crate) struct PartitionLog {
     pub tail: Tail,
     pub epochs: Epochs,
     pub producers: Producers,
+    /// For each segment's share of `segment.jitter.ms`.
+    random: SplitMix,
     /// First frame that no checkpoint covers.
     pub dirty: Option<Lsn>,
     pub last_lsn: Lsn,
@@ -111,16 +124,16 @@ pub(crate) struct PartitionLog {
 
 impl PartitionLog {
     /// The partition as recovery or a checkpoint left it.
-    pub fn new(state: &PartitionState, settings: LogSettings) -> PartitionLog {
+    pub fn new(state: &PartitionState, settings: LogSettings, mut random: SplitMix) -> PartitionLog {
         let at = state.active();
-        let mut active = OpenSegment::new(at.base);
+        let mut active = OpenSegment::new(at.base, random.draw());
         active.end = at.end;
         (active.bytes, active.durable) = (at.bytes, at.bytes);
         (active.written, active.synced) = (at.bytes, at.bytes);
         active.allocated = crate::disk::block_ceil(at.bytes);
         active.indexed_from = at.bytes;
         active.index = SegmentIndex::resume(at.base, at.end, at.bytes);
-        active.max_timestamp = at.max_timestamp;
+        (active.max_timestamp, active.durable_max_timestamp) = (at.max_timestamp, at.max_timestamp);
         active.wants_image = block_floor(at.bytes) != at.bytes;
         let producers = state.decode_producers();
         if at.bytes == 0 {
@@ -144,6 +157,7 @@ impl PartitionLog {
             tail: Tail::default(),
             epochs: state.decode_epochs(),
             producers,
+            random,
             dirty: None,
             last_lsn: 0,
             capture: None,
@@ -188,17 +202,19 @@ impl PartitionLog {
         if self.active.bytes == 0 {
             return false;
         }
-        let aged =
-            self.active.first_append_ms.is_some_and(|first| now_ms - first >= self.settings.segment_ms);
-        self.active.bytes + size > self.settings.segment_bytes
+        let LogSettings { segment_bytes, segment_index_bytes, index_interval_bytes, .. } = self.settings;
+        let age_max = self.active.age_max(self.settings.segment_ms, self.settings.segment_jitter_ms);
+        let aged = self.active.first_append_ms.is_some_and(|first| now_ms - first >= age_max);
+        self.active.bytes + size > segment_bytes
             || aged
+            || self.active.index_bytes_with_next(index_interval_bytes) > u64::from(segment_index_bytes)
             || !SegmentIndex::fits(self.active.base, last_offset)
     }
 
     /// Starts a new segment at the log's end. The old one is written out, cut, synced and sealed in its turn.
     fn roll(&mut self) {
         assert!(self.active.bytes > 0, "an empty segment is not rolled");
-        let mut next = OpenSegment::new(self.active.end);
+        let mut next = OpenSegment::new(self.active.end, self.random.draw());
         next.snapshot = truncate::encoded_producers(&self.producers);
         self.rolled.push_back(std::mem::replace(&mut self.active, next));
     }
@@ -272,13 +288,14 @@ impl PartitionLog {
     }
 
     /// The commit of an append that ends at `end` and at byte `position` of `segment` is durable.
-    pub fn made_durable(&mut self, segment: i64, position: u64, end: i64) {
+    pub fn made_durable(&mut self, segment: i64, position: u64, end: i64, max_timestamp: i64) {
         if !mutant::on(Mutant::AcknowledgeAtAppend) {
             assert!(end >= self.durable_end, "durability moves forward");
         }
         self.durable_end = end.max(self.durable_end);
         let mut open = self.rolled.iter_mut().chain([&mut self.active]);
         let segment = open.find(|s| s.base == segment).expect("not sealed before it was durable");
+        segment.durable_max_timestamp = segment.durable_max_timestamp.max(max_timestamp);
         if !mutant::on(Mutant::SegmentBeforeWal) {
             assert!(position >= segment.durable && position <= segment.bytes);
         }
@@ -437,3 +454,7 @@ fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     encode(&mut out);
     out
 }
+
+#[cfg(test)]
+#[path = "roll_tests.rs"]
+mod tests;

@@ -172,6 +172,25 @@ impl Tail {
         Some(read)
     }
 
+    /// The bytes of all batches from the one that holds `offset`, or the first one in memory, up to `limit`.
+    pub fn span(&self, offset: i64, limit: i64) -> Vec<ChunkSlice> {
+        let first = self.batches.partition_point(|b| b.end_offset <= offset);
+        let after = self.batches.partition_point(|b| b.end_offset <= limit);
+        if first >= after {
+            return Vec::new();
+        }
+        let (start, last) = (self.batches[first], self.batches[after - 1]);
+        let (from, to) = ((start.segment, start.position), (last.segment, last.position + last.size));
+        let chunks = self.chunks.range(self.chunks.partition_point(|c| (c.segment, c.end()) <= from)..);
+        let chunks = chunks.take_while(|c| (c.segment, c.start) < to);
+        let slice = |c: &TailChunk| {
+            let begin = if c.segment == from.0 { from.1.max(c.start) } else { c.start };
+            let end = if c.segment == to.0 { to.1.min(c.end()) } else { c.end() };
+            c.chunk.slice((begin - c.start) as usize, (end - c.start) as usize)
+        };
+        chunks.map(slice).collect()
+    }
+
     /// First offset that is in memory from its batch's start, if any.
     pub fn first_offset(&self) -> Option<i64> {
         self.batches.front().map(|b| b.base_offset)

@@ -135,9 +135,14 @@ impl PartitionLog {
         }
         self.cuts += 1;
         let files = self.cut_segments(segment, position, end);
+        // Where some of what is left is not durable, nothing durable was cut.
+        let is_durable = self.active.durable == position;
         if position > 0 {
             (self.active.index, self.active.indexed_from) = (index, 0);
             self.active.max_timestamp = max_timestamp;
+            if is_durable {
+                self.active.durable_max_timestamp = max_timestamp;
+            }
         }
         self.durable_end = self.durable_end.min(end);
         if !mutant::on(Mutant::WatermarkNotLowered) {
@@ -158,7 +163,7 @@ impl PartitionLog {
         let is_sealed = self.sealed.iter().any(|s| s.base == segment);
         self.sealed.retain(|s| s.base < segment);
         let mut open: Vec<OpenSegment> = self.rolled.drain(..).collect();
-        open.push(std::mem::replace(&mut self.active, OpenSegment::new(end)));
+        open.push(std::mem::replace(&mut self.active, OpenSegment::new(end, self.random.draw())));
         let mut keep = None;
         for part in open {
             if part.base < segment {
@@ -203,7 +208,7 @@ impl PartitionLog {
         let remove = sealed.chain(open).flat_map(|base| layout::segment_files(&self.key, base)).collect();
         self.sealed.clear();
         self.rolled.clear();
-        self.active = OpenSegment::new(start);
+        self.active = OpenSegment::new(start, self.random.draw());
         self.epochs = Epochs::new();
         self.producers = Producers::new(PRODUCERS_MAX);
         (self.log_start, self.durable_end, self.high_watermark) = (start, start, start);

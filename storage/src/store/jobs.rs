@@ -1,6 +1,6 @@
 //! The shard's blocking jobs: what is due becomes one, what is done moves the store on.
 
-use super::{EVICTION_TRIES, Event, JOBS_MAX, PartitionIx, Store};
+use super::{EVICTION_TRIES, Event, FLUSHES_MAX, PartitionIx, REMOVALS_MAX, Store};
 use crate::job::{First, Job, JobId, Output, Work, use_id};
 use crate::layout;
 use crate::mutant::{self, Mutant};
@@ -28,6 +28,18 @@ pub(super) enum Out {
     ReadBlock { partition: PartitionIx, base: i64 },
     FindCut(PartitionIx),
     Cut(PartitionIx),
+    RemoveWal(u32),
+}
+
+impl Out {
+    /// Whether it counts among the flushes: those have a limit of their own, and so does what cuts files.
+    fn is_flush(&self) -> bool {
+        matches!(self, Out::Write { .. } | Out::Seal { .. } | Out::FindCut(_) | Out::Cut(_))
+    }
+
+    fn is_removal(&self) -> bool {
+        matches!(self, Out::Remove { .. } | Out::RemovePartition(_) | Out::RemoveWal(_))
+    }
 }
 
 impl<B: CommitBuffer> Store<B> {
@@ -38,17 +50,17 @@ impl<B: CommitBuffer> Store<B> {
         }
     }
 
-    /// Starts the removals whose frames are durable, once nothing is out that needs the files.
+    /// Starts the removals whose frames are durable, once nothing is out that needs the files, within their limit.
     fn plan_removals(&mut self) {
         if self.is_syncing() {
             return;
         }
         let durable = if mutant::on(Mutant::RemoveEarly) { Lsn::MAX } else { self.wal.durable() };
         let mut later = VecDeque::new();
-        while let Some(removal) = self.removals.pop_front() {
+        while self.removals_out < REMOVALS_MAX {
+            let Some(removal) = self.removals.pop_front_if(|removal| removal.lsn <= durable) else { break };
             let Some(log) = self.partitions[removal.partition.0 as usize].as_ref() else { continue };
-            let is_needed = self.loading.contains(&removal.partition) || log.truncation.is_some();
-            if removal.lsn > durable || is_needed {
+            if self.loading.contains(&removal.partition) || log.truncation.is_some() {
                 later.push_back(removal);
                 continue;
             }
@@ -59,17 +71,20 @@ impl<B: CommitBuffer> Store<B> {
             };
             self.start(work, Out::Remove { partition, bases });
         }
+        later.append(&mut self.removals);
         self.removals = later;
         let mut later = VecDeque::new();
-        while let Some((lsn, ix)) = self.deletions.pop_front() {
+        while self.removals_out < REMOVALS_MAX {
+            let Some((lsn, ix)) = self.deletions.pop_front_if(|(lsn, _)| *lsn <= durable) else { break };
             let log = self.log(ix);
-            if lsn <= durable && !log.flushing && !self.loading.contains(&ix) {
+            if !log.flushing && !self.loading.contains(&ix) {
                 let dir = layout::partition_dir(&log.key);
                 self.start(Work::RemovePartition { dir }, Out::RemovePartition(ix));
             } else {
                 later.push_back((lsn, ix));
             }
         }
+        later.append(&mut self.deletions);
         self.deletions = later;
     }
 
@@ -83,6 +98,8 @@ impl<B: CommitBuffer> Store<B> {
     pub(super) fn start(&mut self, work: Work, out: Out) {
         let id = self.next_job;
         self.next_job += 1;
+        self.flushes_out += usize::from(out.is_flush());
+        self.removals_out += usize::from(out.is_removal());
         self.out.insert(id, out);
         self.jobs.push_back((id, Job(work)));
     }
@@ -93,13 +110,13 @@ impl<B: CommitBuffer> Store<B> {
         self.jobs.pop_front()
     }
 
-    /// Turns what is due into jobs, within the limit.
+    /// Turns what is due into jobs, within the limits.
     fn plan_jobs(&mut self) {
         if let Some(request) = self.wants_wal_file() {
             let path = layout::wal_file(self.wal.generation(), self.shard, request.file);
             self.start(Work::PrepareWal { path, request }, Out::PrepareWal(request));
         }
-        while self.full_since.is_none() && self.out.len() < JOBS_MAX {
+        while self.full_since.is_none() && self.flushes_out < FLUSHES_MAX {
             let Some(ix) = self.flush.pop_front() else { break };
             let Some(log) = self.partitions[ix.0 as usize].as_mut() else { continue };
             log.queued = false;
@@ -110,6 +127,12 @@ impl<B: CommitBuffer> Store<B> {
         self.plan_cycle();
         self.plan_removals();
         self.plan_truncations();
+        if self.removals_out < REMOVALS_MAX
+            && let Some(file) = self.wal.surplus_file()
+        {
+            let path = layout::wal_file(self.wal.generation(), self.shard, file);
+            self.start(Work::RemoveWal { path, file }, Out::RemoveWal(file));
+        }
     }
 
     fn wants_wal_file(&mut self) -> Option<FileRequest> {
@@ -117,12 +140,14 @@ impl<B: CommitBuffer> Store<B> {
             return None;
         }
         let beyond_limit = self.checkpoint_waits_for_wal();
-        self.wal.wants_file(use_id(self.ids.next()), beyond_limit)
+        self.wal.wants_file(use_id(self.random.draw()), beyond_limit)
     }
 
     /// A job is done.
     pub fn job_done(&mut self, id: JobId, output: Output) {
         let out = self.out.remove(&id).expect("a job that is out");
+        self.flushes_out -= usize::from(out.is_flush());
+        self.removals_out -= usize::from(out.is_removal());
         if output == Output::Full {
             self.full_since = Some(self.now_ms);
         }
@@ -150,6 +175,10 @@ impl<B: CommitBuffer> Store<B> {
                 self.cycle.removed(key, deleted);
                 self.partitions[ix.0 as usize] = None;
                 self.cycle.note_removed(ix);
+            }
+            (Out::RemoveWal(file), _) => {
+                assert!(done, "removing needs no room");
+                self.wal.file_removed(file);
             }
             (Out::ReadBlock { partition, base }, Output::Bytes(bytes)) => {
                 self.block_loaded(partition, base, &bytes);
@@ -254,3 +283,7 @@ fn flush_work(ix: PartitionIx, log: &PartitionLog, step: FlushStep) -> (Work, Ou
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;

@@ -14,8 +14,11 @@
 //! and in a checkpoint.
 
 mod cycle;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod jobs;
 mod read;
+mod search;
 mod truncate;
 
 use crate::PartitionKey;
@@ -27,6 +30,7 @@ use crate::mutant::{self, Mutant};
 use crate::partition::PartitionLog;
 pub use crate::partition::{Appended, LogSettings, TailRead};
 use crate::producer;
+use crate::random::SplitMix;
 use crate::wal::Lsn;
 use crate::wal::format::{FileUse, Frame};
 use crate::wal::writer::{CommitBuffer, WalSettings, WalWriter};
@@ -34,10 +38,14 @@ use cycle::Cycle;
 use hashbrown::HashMap;
 use jobs::{Out, Removal};
 pub use read::{ColdRead, ReadPlan};
+pub use search::TimeSearch;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Jobs that may be out at once, besides the WAL file being prepared.
-pub const JOBS_MAX: usize = 8;
+/// Writes and seals of segments that may be out at once.
+pub const FLUSHES_MAX: usize = 8;
+/// Removals that may be out at once, apart from those: deleting thousands of partitions leaves flushing its room. Fewer
+/// than a shard has helper threads.
+pub const REMOVALS_MAX: usize = 2;
 /// Partitions looked at for something to evict, before waiting for more to be written.
 const EVICTION_TRIES: usize = 64;
 /// After how long an idle log states its durable LSN, ms.
@@ -93,6 +101,7 @@ struct Pending {
     segment: i64,
     position: u64,
     end: i64,
+    max_timestamp: i64,
 }
 
 /// See the module's documentation.
@@ -108,6 +117,8 @@ pub struct Store<B> {
     jobs: VecDeque<(JobId, Job)>,
     out: HashMap<JobId, Out, foldhash::fast::RandomState>,
     next_job: JobId,
+    flushes_out: usize,
+    removals_out: usize,
     flush: VecDeque<PartitionIx>,
     removals: VecDeque<Removal>,
     deletions: VecDeque<(Lsn, PartitionIx)>,
@@ -119,24 +130,12 @@ pub struct Store<B> {
     now_ms: u64,
     idle_since: Option<u64>,
     full_since: Option<u64>,
-    ids: SplitMix,
-}
-
-/// Steele, Lea and Flood's SplitMix64, for use ids.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
+    random: SplitMix,
 }
 
 impl<B: CommitBuffer> Store<B> {
-    /// The store of a shard after recovery. `seed` is random: use ids are drawn from it.
+    /// The store of a shard after recovery. `seed` is random: use ids and the jitter of
+    /// segments' age are drawn from it.
     #[must_use]
     pub fn new(settings: StoreSettings, state: StoreState, seed: u64) -> Store<B> {
         Store {
@@ -151,6 +150,8 @@ impl<B: CommitBuffer> Store<B> {
             jobs: VecDeque::new(),
             out: HashMap::default(),
             next_job: 0,
+            flushes_out: 0,
+            removals_out: 0,
             flush: VecDeque::new(),
             removals: VecDeque::new(),
             deletions: VecDeque::new(),
@@ -162,7 +163,7 @@ impl<B: CommitBuffer> Store<B> {
             now_ms: 0,
             idle_since: None,
             full_since: None,
-            ids: SplitMix(seed),
+            random: SplitMix::new(seed),
         }
     }
 
@@ -176,7 +177,7 @@ impl<B: CommitBuffer> Store<B> {
         let state = recovered.unwrap_or_else(|| PartitionState::fresh(key));
         let ix =
             PartitionIx(u32::try_from(self.partitions.len()).expect("partitions of a shard are bounded"));
-        self.partitions.push(Some(PartitionLog::new(&state, settings)));
+        self.partitions.push(Some(PartitionLog::new(&state, settings, SplitMix::new(self.random.draw()))));
         self.by_key.insert(key, ix);
         if was_recovered {
             self.capture_opened(ix);
@@ -315,6 +316,7 @@ impl<B: CommitBuffer> Store<B> {
             segment: log.active.base,
             position: log.active.bytes,
             end: log.active.end,
+            max_timestamp: batch.info.max_timestamp,
         });
         self.cycle.note_dirty(ix, log);
         if mutant::on(Mutant::AcknowledgeAtAppend) {
@@ -399,7 +401,7 @@ impl<B: CommitBuffer> Store<B> {
             let p = self.pending.pop_front().expect("looked at just above");
             let log = self.partitions[p.partition.0 as usize].as_mut();
             let Some(log) = log.filter(|log| log.deleted.is_none()) else { continue };
-            log.made_durable(p.segment, p.position, p.end);
+            log.made_durable(p.segment, p.position, p.end, p.max_timestamp);
             if self.events.back() != Some(&Event::Durable(p.partition)) {
                 self.events.push_back(Event::Durable(p.partition));
             }
@@ -452,6 +454,7 @@ impl<B: CommitBuffer> Store<B> {
                 assert!(dirty > self.cycle.covered(), "what is covered is not dirty");
             }
         }
+        assert!(self.flushes_out <= FLUSHES_MAX && self.removals_out <= REMOVALS_MAX);
         assert!(self.pending.iter().zip(self.pending.iter().skip(1)).all(|(a, b)| a.lsn < b.lsn));
     }
 }

@@ -1,8 +1,9 @@
 //! Reading: what serves an offset, decided without I/O.
 
 use super::{PartitionIx, Store};
+use crate::checkpoint::SegmentState;
 use crate::layout;
-use crate::partition::TailRead;
+use crate::partition::{OpenSegment, PartitionLog, TailRead};
 use crate::wal::writer::CommitBuffer;
 
 /// How a read is served.
@@ -30,8 +31,10 @@ pub struct ColdRead {
     pub bytes: u64,
     /// Whether the segment is sealed: only then it may be mapped.
     pub sealed: bool,
-    /// Largest record timestamp of the segment, -1 where it is empty.
-    pub max_timestamp: i64,
+    /// Bytes of an unsealed segment that its index in memory does not know: an earlier process wrote them.
+    pub unindexed: u64,
+    /// Where in the file to begin, as the index in memory says.
+    pub start: Option<u64>,
     /// Truncations of the partition before the read was planned. The file may be another one after the next.
     pub cuts: u64,
 }
@@ -62,46 +65,28 @@ impl<B: CommitBuffer> Store<B> {
         self.log(ix).cuts == read.cuts
     }
 
-    /// The segments from the one that holds `offset` on, as files. Records that are only in memory yet are in
-    /// none of them.
+    /// The segments that may hold a record at or after `offset` with a timestamp of at least `timestamp`, as
+    /// files. Records that are only in memory yet are in none of them.
     #[must_use]
-    pub fn segments_from(&self, ix: PartitionIx, offset: i64) -> Vec<ColdRead> {
+    pub fn segments_since(&self, ix: PartitionIx, offset: i64, timestamp: i64) -> Vec<ColdRead> {
         let log = self.log(ix);
-        let cold = |base: i64, bytes: u64, sealed: bool, max_timestamp: i64| ColdRead {
-            log: layout::segment_file(&log.key, base),
-            idx: layout::index_file(&log.key, base),
-            base,
-            bytes,
-            sealed,
-            max_timestamp,
-            cuts: log.cuts,
-        };
-        let sealed = log.sealed.iter().filter(|s| s.end > offset);
-        let open = log.rolled.iter().chain([&log.active]).filter(|s| s.end > offset);
-        sealed
-            .map(|s| cold(s.base, s.bytes, true, s.max_timestamp))
-            .chain(open.map(|s| cold(s.base, s.written, false, s.max_timestamp)))
-            .collect()
+        let sealed = log.sealed.iter().filter(|s| s.end > offset && s.max_timestamp >= timestamp);
+        let open = log.rolled.iter().chain([&log.active]);
+        let open = open.filter(|s| s.end > offset && s.max_timestamp >= timestamp);
+        // The index in memory cannot tell what times lie before the part that it knows.
+        let start = |s: &OpenSegment| (s.indexed_from == 0).then(|| s.index.time_floor(timestamp).position);
+        sealed.map(|s| sealed_read(log, s)).chain(open.map(|s| open_read(log, s, start(s)))).collect()
     }
 
     fn segment_at(&self, ix: PartitionIx, offset: i64) -> ColdRead {
-        let segments = self.segments_from(ix, offset);
-        segments.into_iter().next().expect("an offset below the log's end lies in a segment")
-    }
-
-    /// Everything that is in memory, as one read: for searches by timestamp.
-    #[must_use]
-    pub fn tail(&self, ix: PartitionIx, limit: i64) -> TailRead {
         let log = self.log(ix);
-        let first = log.tail.first_offset().map(|first| first.max(log.log_start));
-        first.and_then(|first| log.tail.read(first, limit, usize::MAX)).unwrap_or_default()
-    }
-
-    /// First offset that is in memory; the log's end where nothing is.
-    #[must_use]
-    pub fn tail_start(&self, ix: PartitionIx) -> i64 {
-        let log = self.log(ix);
-        log.tail.first_offset().unwrap_or_else(|| log.end())
+        if let Some(sealed) = log.sealed.get(log.sealed.partition_point(|s| s.end <= offset)) {
+            return sealed_read(log, sealed);
+        }
+        let open = log.rolled.iter().chain([&log.active]).find(|s| s.end > offset);
+        let open = open.expect("an offset below the log's end lies in a segment");
+        let start = Some(open.index.floor(offset).position).filter(|at| *at >= open.indexed_from);
+        open_read(log, open, start)
     }
 
     /// Each segment's base, end, bytes and largest timestamp, oldest first; the last one is appended to.
@@ -115,5 +100,31 @@ impl<B: CommitBuffer> Store<B> {
             max_timestamp: s.max_timestamp,
         });
         log.sealed.iter().copied().chain(open).collect()
+    }
+}
+
+fn sealed_read(partition: &PartitionLog, segment: &SegmentState) -> ColdRead {
+    ColdRead {
+        log: layout::segment_file(&partition.key, segment.base),
+        idx: layout::index_file(&partition.key, segment.base),
+        base: segment.base,
+        bytes: segment.bytes,
+        sealed: true,
+        unindexed: 0,
+        start: None,
+        cuts: partition.cuts,
+    }
+}
+
+fn open_read(partition: &PartitionLog, segment: &OpenSegment, start: Option<u64>) -> ColdRead {
+    ColdRead {
+        log: layout::segment_file(&partition.key, segment.base),
+        idx: layout::index_file(&partition.key, segment.base),
+        base: segment.base,
+        bytes: segment.written,
+        sealed: false,
+        unindexed: segment.indexed_from,
+        start,
+        cuts: partition.cuts,
     }
 }

@@ -1,7 +1,7 @@
 //! Truncations on their way: see [`partition::truncate`](crate::partition) for the order of things.
 
 use super::jobs::Out;
-use super::{Event, JOBS_MAX, PartitionIx, Store};
+use super::{Event, FLUSHES_MAX, PartitionIx, Store};
 use crate::cut::CutFiles;
 use crate::job::{Output, Work};
 use crate::mutant::{self, Mutant};
@@ -75,7 +75,7 @@ impl<B: CommitBuffer> Store<B> {
                 Some(Truncation::Asked(target)) if settled => self.begin_cut(ix, *target),
                 Some(Truncation::Logged(lsn, files)) => {
                     let durable = *lsn <= self.wal.durable() || mutant::on(Mutant::TruncateEarly);
-                    if durable && self.full_since.is_none() && self.out.len() < JOBS_MAX {
+                    if durable && self.full_since.is_none() && self.flushes_out < FLUSHES_MAX {
                         let (lsn, files) = (*lsn, files.clone());
                         self.cut_files(ix, lsn, files);
                     }
@@ -91,7 +91,7 @@ impl<B: CommitBuffer> Store<B> {
             Target::Restart(start) => self.log_restart(ix, start.max(log.log_start)),
             // The log start may have moved meanwhile.
             Target::Below(to) if to < log.log_start => self.log_restart(ix, log.log_start),
-            Target::Below(_) if self.out.len() >= JOBS_MAX => {}
+            Target::Below(_) if self.flushes_out >= FLUSHES_MAX => {}
             Target::Below(to) => {
                 let work = Work::FindCut(log.search(to));
                 let log = self.log_mut(ix);

@@ -24,6 +24,10 @@ enum State {
     Current,
     Full,
     Free,
+    /// Being removed: see [`Files::surplus`].
+    Removing,
+    /// There is no such file. Its number is given to the next one that is made.
+    Gone,
 }
 
 struct WalFile {
@@ -120,12 +124,14 @@ impl Files {
         {
             return None;
         }
-        let total: u64 = self.files.iter().map(|f| f.bytes).sum();
+        let (total, count) =
+            (self.total_bytes(), self.files.iter().filter(|f| f.state != State::Gone).count());
         let bytes = self.settings.file_bytes.max(block_ceil(need + BLOCK as u64));
         let (file, fresh) = match self.files.iter().position(|f| f.state == State::Free && f.bytes >= bytes) {
             Some(at) => (at, false),
-            None if total + bytes <= self.settings.max_bytes || self.files.len() < 2 || beyond_limit => {
-                (self.files.len(), true)
+            None if total + bytes <= self.settings.max_bytes || count < 2 || beyond_limit => {
+                let gone = self.files.iter().position(|f| f.state == State::Gone);
+                (gone.unwrap_or(self.files.len()), true)
             }
             None => return None,
         };
@@ -139,7 +145,7 @@ impl Files {
         };
         self.sequence += 1;
         let entry = WalFile { state: State::Preparing, bytes: usage.file_bytes, usage, last_lsn: 0 };
-        if fresh {
+        if file == self.files.len() {
             self.files.push(entry)
         } else {
             self.files[file] = entry
@@ -158,11 +164,44 @@ impl Files {
     pub fn failed(&mut self, request: &FileRequest) {
         let at = request.file as usize;
         assert_eq!(self.files[at].state, State::Preparing, "a file is prepared once for each use");
-        if request.fresh && at + 1 == self.files.len() {
-            self.files.pop();
+        if request.fresh {
+            self.forget(at);
         } else {
             self.files[at].state = State::Free;
         }
+    }
+
+    /// A free file that is kept for nothing: it is too small to be used again, or the files take more than they may.
+    /// It is to be removed; [`removed`](Self::removed) says that it is.
+    pub fn surplus(&mut self) -> Option<u32> {
+        if self.files.iter().any(|f| f.state == State::Removing) {
+            return None;
+        }
+        let too_much = self.total_bytes() > self.settings.max_bytes;
+        let is_surplus =
+            |f: &WalFile| f.state == State::Free && (too_much || f.bytes < self.settings.file_bytes);
+        let largest = (0..self.files.len()).filter(|at| is_surplus(&self.files[*at]));
+        let at = largest.max_by_key(|at| self.files[*at].bytes)?;
+        self.files[at].state = State::Removing;
+        Some(u32::try_from(at).expect("a shard has few WAL files"))
+    }
+
+    /// A surplus file is gone.
+    pub fn removed(&mut self, file: u32) {
+        assert_eq!(self.files[file as usize].state, State::Removing, "only what is surplus is removed");
+        self.forget(file as usize);
+    }
+
+    fn forget(&mut self, at: usize) {
+        (self.files[at].state, self.files[at].bytes) = (State::Gone, 0);
+        while self.files.last().is_some_and(|f| f.state == State::Gone) {
+            self.files.pop();
+        }
+    }
+
+    /// Bytes that all files take on the disk.
+    pub fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|f| f.bytes).sum()
     }
 
     /// Everything up to `covered` is in synced segments and in the checkpoint.
@@ -188,5 +227,7 @@ impl Files {
         assert!(self.covered <= durable);
         assert!(self.files.iter().filter(|f| f.state == State::Current).count() <= 1);
         assert!(self.files.iter().filter(|f| f.state == State::Preparing).count() <= 1);
+        assert!(self.files.iter().filter(|f| f.state == State::Removing).count() <= 1);
+        assert!(self.files.iter().all(|f| (f.state == State::Gone) == (f.bytes == 0)));
     }
 }

@@ -287,6 +287,23 @@ impl<B: CommitBuffer> WalWriter<B> {
         self.files.failed(request);
     }
 
+    /// A file that holds nothing any more and is not needed: `wal.max.bytes` is passed without it, or it is too small
+    /// to be used again. It is to be removed; [`file_removed`](Self::file_removed) says that it is.
+    pub fn surplus_file(&mut self) -> Option<u32> {
+        self.files.surplus()
+    }
+
+    /// A surplus file is gone.
+    pub fn file_removed(&mut self, file: u32) {
+        self.files.removed(file);
+    }
+
+    /// Bytes that all files take on the disk, whatever is in them.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.files.total_bytes()
+    }
+
     /// Everything up to `covered` is in synced segments and in the checkpoint: files that hold no more are free.
     pub fn recycle(&mut self, covered: Lsn) {
         self.files.cover(covered, self.durable);

@@ -110,6 +110,74 @@ fn a_full_log_stalls_until_a_checkpoint_frees_a_file() {
     assert!(stalled, "4 MiB of files are not endless");
 }
 
+/// Appends and writes until the log stalls, preparing each file that it wants.
+fn fill(wal: &mut WalWriter<Vec<u8>>, beyond_limit: usize) {
+    let mut beyond = 0;
+    for use_id in 1000.. {
+        append(wal, 100_000);
+        while let Some(submission) = wal.submit() {
+            wal.written(submission.commit);
+        }
+        let request = wal.wants_file(use_id, false).or_else(|| {
+            beyond += usize::from(wal.is_stalled());
+            wal.wants_file(use_id, wal.is_stalled() && beyond <= beyond_limit)
+        });
+        match request {
+            Some(request) => wal.file_ready(request.file),
+            None if wal.is_stalled() => break,
+            None => {}
+        }
+        wal.check();
+    }
+}
+
+#[test]
+fn files_beyond_the_limit_are_given_back_and_their_numbers_used_again() {
+    let mut wal = writer(4);
+    fill(&mut wal, 3);
+    assert!(wal.disk_bytes() > 6 << 20, "a checkpoint needed room beyond the 4 MiB");
+    assert_eq!(wal.surplus_file(), None, "all of it is needed");
+    wal.recycle(wal.durable());
+    let before = wal.disk_bytes();
+    let file = wal.surplus_file().expect("more than 4 MiB");
+    assert_eq!(wal.surplus_file(), None, "one at a time");
+    assert_eq!(wal.disk_bytes(), before, "it is on the disk until it is removed");
+    wal.file_removed(file);
+    let mut gone = vec![file];
+    while let Some(file) = wal.surplus_file() {
+        wal.file_removed(file);
+        gone.push(file);
+        wal.check();
+    }
+    assert!(wal.disk_bytes() <= 4 << 20 && wal.disk_bytes() > 3 << 20, "{gone:?}: no more than need be");
+    // A later burst takes the lowest of the numbers first, and makes the file anew.
+    let lowest = *gone.iter().min().expect("some went");
+    fill(&mut wal, 0);
+    let request = wal.wants_file(7, true).expect("beyond the limit");
+    assert_eq!((request.file, request.fresh), (lowest, true));
+    wal.file_failed(&request);
+    wal.check();
+    let again = wal.wants_file(8, true).expect("what failed is asked for again");
+    assert_eq!((again.file, again.fresh), (lowest, true));
+}
+
+#[test]
+fn a_file_too_small_to_be_used_again_is_given_back() {
+    let settings = WalSettings { file_bytes: 1 << 20, max_bytes: 4 << 20, commits_in_flight: 4 };
+    let mut wal = WalWriter::new(settings, FileUse { file_bytes: 256 << 10, ..usage(100, 1) });
+    while wal.disk_bytes() < 2 << 20 {
+        append(&mut wal, 100_000);
+        while let Some(submission) = wal.submit() {
+            wal.written(submission.commit);
+        }
+        if let Some(request) = wal.wants_file(wal.next_lsn(), false) {
+            wal.file_ready(request.file);
+        }
+    }
+    wal.recycle(wal.durable());
+    assert_eq!(wal.surplus_file(), Some(0));
+}
+
 #[test]
 fn a_frame_larger_than_a_file_gets_a_file_of_its_size() {
     let mut wal = writer(4);

@@ -23,7 +23,7 @@ impl World {
         let back =
             if self.rng.percent(70) { self.rng.below(20) } else { self.rng.below((end - start + 1) as u64) };
         let to = (end - back as i64).max(start);
-        let holder = shard.store.segments_from(ix, to).into_iter().next();
+        let holder = shard.store.segments_since(ix, to, i64::MIN).into_iter().next();
         if shard.store.truncate(ix, to) {
             partition.cutting = Some(Cutting { below: Some(to), restart: start, lsn: None });
             self.counts.note("truncations");
