@@ -11,6 +11,7 @@
 //! | `memory` | memory that responses hold |
 //! | `partitions` | the shard's partitions, kept in step with the metadata image |
 //! | `groups` | the group coordinators of this shard's `__consumer_offsets` partitions |
+//! | `timeouts` | how long requests may wait |
 //! | `upkeep` | what time brings: ticks, retention, idle connections |
 //! | `handlers` | the APIs that are not hot |
 //! | `storage_io` | carries the store's commits and jobs |
@@ -30,6 +31,7 @@ mod partitions;
 mod produce;
 mod records;
 mod storage_io;
+mod timeouts;
 mod upkeep;
 mod watch;
 pub mod watchdog;
@@ -37,6 +39,7 @@ pub mod watchdog;
 use crate::control::ControlMessage;
 use crate::machine::budget::{Budget, Limits, Reservation};
 use crate::machine::config::BrokerConfig;
+use crate::machine::deadlines::Deadlines;
 use crate::machine::error::ErrorCode;
 use crate::machine::fetch_session::FetchSessions;
 use crate::machine::metadata::{Command, Image, Reply};
@@ -60,6 +63,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use storage_io::{DmaCommit, WalFiles};
+use timeouts::Timed;
 use uuid::Uuid;
 use watch::Signal;
 use watchdog::Pulse;
@@ -102,6 +106,7 @@ pub struct Shard {
     activity: Rc<Signal>,
     active: Cell<bool>,
     full_seen: Cell<Option<u64>>,
+    deadlines: RefCell<Deadlines<Timed>>,
 }
 
 /// What a handler knows of a request besides its body.
@@ -175,6 +180,7 @@ pub async fn run(start: ShardStart) {
         activity: Rc::default(),
         active: Cell::new(false),
         full_seen: Cell::new(None),
+        deadlines: RefCell::default(),
         node,
     });
     shard.pulse.register();

@@ -8,6 +8,7 @@ use crate::machine::error::ErrorCode;
 use crate::shard::Shard;
 use crate::shard::connection::{Conn, Response};
 use crate::shard::partitions::Place;
+use crate::shard::timeouts::Timed;
 pub use append::PendingAppend;
 use bytes::{Bytes, BytesMut};
 use ringlog_net::TopicRef;
@@ -37,6 +38,7 @@ pub struct Produce {
     topics: Vec<(Label, usize)>,
     results: RefCell<Vec<PartitionResult>>,
     missing: Cell<usize>,
+    answered: Cell<bool>,
     reservation: Cell<Option<Reservation>>,
 }
 
@@ -90,6 +92,7 @@ impl Shard {
             topics: self.labels(request),
             results: RefCell::new(Vec::with_capacity(parts)),
             missing: Cell::new(parts + 1),
+            answered: Cell::new(false),
             reservation: Cell::new(Some(reservation)),
         });
         let refused = refusal_of_request(request);
@@ -98,7 +101,11 @@ impl Shard {
         for topic in request.topics() {
             let view = self.partitions.borrow().topic(&topic.topic).cloned();
             for partition in topic.partitions {
-                produce.results.borrow_mut().push(PartitionResult::error(partition.index, 0, None));
+                produce.results.borrow_mut().push(PartitionResult::error(
+                    partition.index,
+                    ErrorCode::REQUEST_TIMED_OUT.0,
+                    None,
+                ));
                 let at = usize::try_from(partition.index).ok();
                 let found =
                     view.as_ref().zip(at).and_then(|(view, at)| Some((view.id, view.partitions.get(at)?)));
@@ -130,6 +137,9 @@ impl Shard {
             self.forward_produce(shard, parts, &produce, head.api_version);
         }
         self.part_done(&produce);
+        if !produce.is_answered() && produce.acks != 0 {
+            self.time(request.timeout_ms, Timed::Produce(Rc::downgrade(&produce)));
+        }
     }
 
     fn labels(&self, request: &ProduceRequest<'_>) -> Vec<(Label, usize)> {
@@ -221,6 +231,9 @@ impl Shard {
         if let Some(reservation) = produce.reservation.take() {
             self.release(reservation);
         }
+        if produce.answered.replace(true) {
+            return;
+        }
         if produce.acks == 0 {
             let failed = produce.results.borrow().iter().find(|r| r.error_code != 0).map(|r| r.error_code);
             match failed {
@@ -238,6 +251,18 @@ impl Shard {
 }
 
 impl Produce {
+    /// Whether it is answered: done, or timed out.
+    pub fn is_answered(&self) -> bool {
+        self.answered.get()
+    }
+
+    /// Answers now: those of its parts that are not done have timed out, though their records may be written yet. Their
+    /// memory is theirs until they are.
+    pub fn time_out(&self) {
+        assert!(!self.answered.replace(true), "what is answered is not late");
+        self.conn.complete(self.id, Response::Bytes(self.encode()));
+    }
+
     fn take(&self, place: usize, result: PartitionResult) {
         let slot = &mut self.results.borrow_mut()[place];
         *slot = PartitionResult { index: slot.index, ..result };
