@@ -10,3 +10,4 @@ pub mod fetch_session;
 pub mod group;
 pub mod metadata;
 pub mod placement;
+pub mod unsynced;

@@ -53,7 +53,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = run("umount", &[&self.mount_point().display().to_string()]);
+        // A killed process's ring holds the files for a moment longer than the process is there.
+        let _ = run("umount", &["--lazy", &self.mount_point().display().to_string()]);
     }
 }
 

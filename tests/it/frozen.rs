@@ -70,6 +70,8 @@ fn a_request_that_outlives_its_timeout_is_told_and_may_take_effect() {
         errors.sort_unstable();
         assert_eq!(errors, [3, TIMED_OUT]);
         assert_eq!(end(&mut client, "t"), 2, "nothing of it is durable");
+        let (error, _, newest) = client.list_offset("t", 0, -3);
+        assert!(error == 0 && (0..2).contains(&newest), "{newest}: the newest record of those that are");
         let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(1);
         let topics = DeleteRecordsTopic::default().with_name(topic("t")).with_partitions(vec![partition]);
         let request = DeleteRecordsRequest::default().with_topics(vec![topics]).with_timeout_ms(SOON_MS);
@@ -87,6 +89,64 @@ fn a_request_that_outlives_its_timeout_is_told_and_may_take_effect() {
         assert_eq!(client.list_offset("t", 0, -2).2, 1, "deleted all the same");
         let again = client.call(&create_topic("late", 1, &[]), 5);
         assert_eq!(again.topics[0].error_code, 36, "made all the same");
+        broker.stop();
+    });
+}
+
+/// Whether an answer has come, once the broker has answered this many others.
+fn is_answered(waiting: &Client, other: &mut Client, others: usize) -> bool {
+    (0..others).any(|_| {
+        other.ping();
+        waiting.stream.set_nonblocking(true).unwrap();
+        let came = waiting.stream.peek(&mut [0]).is_ok();
+        waiting.stream.set_nonblocking(false).unwrap();
+        came
+    })
+}
+
+/// Enough for an answer that was given already to be there.
+const OTHERS: usize = 50;
+
+#[test]
+fn async_topics_run_ahead_of_the_disk_by_flush_ms_at_most() {
+    with_small_disk(|disk| {
+        let broker = start(disk);
+        let (mut client, mut other) = (broker.client(), broker.client());
+        for (name, flush_ms) in [("free", None), ("never", Some("0")), ("bounded", Some("300"))] {
+            let flush_ms = flush_ms.map(|flush_ms| ("flush.ms", flush_ms));
+            let configs: Vec<_> = [("ringlog.durability", "async")].into_iter().chain(flush_ms).collect();
+            client.create_topic(name, 1, &configs);
+        }
+        let frozen = Frozen::new(disk);
+        // None of them is durable; the first of those with a bound are answered too.
+        for offset in 0..20 {
+            assert_eq!(client.produce("free", 0, record(b"x")), (0, offset));
+        }
+        assert_eq!(client.produce("bounded", 0, record(b"x")), (0, 0));
+        // It is not answered before it is durable: not while the disk is frozen.
+        let mut at_once = broker.client();
+        let never = at_once.send(&produce(-1, &[("never", 0, record(b"x"))]), PRODUCE);
+        wait_end(&mut other, "never", 1);
+        assert!(!is_answered(&at_once, &mut other, OTHERS), "it was answered before it was durable");
+        // In 300 ms the next one is no longer answered.
+        let deadline = ringlog::clock::monotonic_ms() + 20_000;
+        let mut offset = 0;
+        let waiting = loop {
+            assert!(ringlog::clock::monotonic_ms() < deadline, "{offset} records ahead of the disk");
+            offset += 1;
+            let id = client.send(&produce(-1, &[("bounded", 0, record(b"x"))]), PRODUCE);
+            wait_end(&mut other, "bounded", offset + 1);
+            if !is_answered(&client, &mut other, OTHERS) {
+                break id;
+            }
+            assert_eq!(produced(&client.receive::<ProduceRequest>(PRODUCE, id)), [(0, offset)]);
+        };
+        assert_eq!(other.produce("free", 0, record(b"x")), (0, 20), "another topic's bound is its own");
+        assert!(!is_answered(&client, &mut other, OTHERS));
+        drop(frozen);
+        assert_eq!(produced(&client.receive::<ProduceRequest>(PRODUCE, waiting)), [(0, offset)]);
+        assert_eq!(produced(&at_once.receive::<ProduceRequest>(PRODUCE, never)), [(0, 0)]);
+        assert_eq!(client.produce("bounded", 0, record(b"x")), (0, offset + 1), "and it goes on");
         broker.stop();
     });
 }
