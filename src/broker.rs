@@ -171,6 +171,12 @@ impl Broker {
         )
     }
 
+    /// What its threads share, and where clients connect.
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> (&Arc<Node>, SocketAddr) {
+        (&self.node, self.address)
+    }
+
     /// Stops in order: answers what is in flight, writes everything out, ends all threads.
     pub fn stop(self) {
         tracing::info!("stopping");
@@ -387,6 +393,7 @@ fn make_node(
         connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
         clients: Mutex::default(),
         stopped: AtomicUsize::new(0),
+        perturb: shard::perturb::Source::current(),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::shard::Shard;
 use crate::shard::connection::{Conn, Response};
 use crate::shard::memory::Held;
 use crate::shard::partitions::{Partition, Place};
+use crate::shard::perturb::{Step, pause};
 use crate::shard::records::RecordHandle;
 use crate::shard::watch::{Signal, Watcher};
 use futures_lite::FutureExt;
@@ -387,7 +388,9 @@ impl Shard {
                 let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
                 let offset = params.fetch_offset;
                 let read = move || segments.read(&*disk, &cold, offset, limit, max);
-                match glommio::executor().spawn_blocking(read).await {
+                let read = glommio::executor().spawn_blocking(read).await;
+                pause(Step::Read).await;
+                match read {
                     Ok((records, _)) => {
                         let bytes = records.len();
                         (vec![RecordHandle::Cold(records)], bytes)

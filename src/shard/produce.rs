@@ -12,6 +12,7 @@ use crate::machine::error::ErrorCode;
 use crate::shard::Shard;
 use crate::shard::connection::{Conn, Response};
 use crate::shard::partitions::{Partition, Place};
+use crate::shard::perturb::{Rule, Step, pause, undone};
 use bytes::{Bytes, BytesMut};
 use ringlog_net::TopicRef;
 use ringlog_net::frame::RequestHead;
@@ -52,6 +53,7 @@ pub struct Produce {
 pub struct RemoteProduce {
     shard: usize,
     number: u64,
+    silent: bool,
     results: RefCell<Vec<(usize, PartitionResult)>>,
     missing: Cell<usize>,
 }
@@ -185,6 +187,7 @@ impl Shard {
             let remote = Rc::new(RemoteProduce {
                 shard: from,
                 number,
+                silent: acks == 0,
                 results: RefCell::default(),
                 missing: Cell::new(parts.len()),
             });
@@ -238,7 +241,7 @@ impl Shard {
             waiter,
             state: PendingState::Fresh,
         };
-        if partition.queue.borrow().is_empty() {
+        if partition.queue.borrow().is_empty() || undone(Rule::AppendsQueue) {
             match self.try_append(partition, records, append) {
                 None => return,
                 Some(waiting) => append = waiting,
@@ -377,14 +380,15 @@ impl Shard {
         }
     }
 
-    /// The partition is gone: nobody waits for it any more.
+    /// The partition is gone: nobody waits for it any more. That does not fail those who asked for no answer: they
+    /// came before the deletion, and their connection goes on.
     pub fn fail_waiting(self: &Rc<Self>, partition: &Partition) {
-        for (_, _, waiter) in partition.waiters.take() {
-            self.refuse(waiter, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
-        }
-        let queue = partition.queue.take();
-        for append in queue {
-            self.refuse(append.waiter, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
+        let appended = partition.waiters.take().into_iter().map(|(_, _, waiter)| waiter);
+        let queued = partition.queue.take().into_iter().map(|append| append.waiter);
+        for waiter in appended.chain(queued) {
+            let silent = waiter.is_silent();
+            let code = if silent { ErrorCode::NONE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
+            self.refuse(waiter, code, None);
         }
     }
 
@@ -406,6 +410,7 @@ impl Shard {
             let (records, rules) = work;
             let check = move || batch::check(&records, &rules, wall_ms()).map(Checked::into_owned);
             let checked = glommio::executor().spawn_blocking(check).await;
+            pause(Step::Check).await;
             if let Some(head) = partition.queue.borrow_mut().front_mut() {
                 head.state = PendingState::Checked(checked);
             }
@@ -475,6 +480,7 @@ impl Shard {
             let failed = produce.results.borrow().iter().find(|r| r.error_code != 0).map(|r| r.error_code);
             match failed {
                 None => produce.conn.complete_silent(produce.id),
+                Some(_) if undone(Rule::SilentFailureCloses) => produce.conn.complete_silent(produce.id),
                 Some(code) => {
                     let (peer, code) = (produce.conn.peer, ErrorCode(code));
                     tracing::info!("closing {peer}: a produce request with acks=0 failed with {code}");
@@ -484,6 +490,16 @@ impl Shard {
             return;
         }
         produce.conn.complete(produce.id, Response::Bytes(produce.encode()));
+    }
+}
+
+impl Waiter {
+    fn is_silent(&self) -> bool {
+        match self {
+            Waiter::Here(produce, _) => produce.acks == 0,
+            Waiter::There(remote, _) => remote.silent,
+            Waiter::Internal(_) => false,
+        }
     }
 }
 
