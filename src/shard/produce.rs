@@ -8,6 +8,7 @@ use crate::machine::error::ErrorCode;
 use crate::shard::Shard;
 use crate::shard::connection::{Conn, Response};
 use crate::shard::partitions::Place;
+use crate::shard::perturb::{Rule, undone};
 use crate::shard::timeouts::Timed;
 pub use append::PendingAppend;
 use bytes::{Bytes, BytesMut};
@@ -46,6 +47,7 @@ pub struct Produce {
 pub struct RemoteProduce {
     shard: usize,
     number: u64,
+    silent: bool,
     results: RefCell<Vec<(usize, PartitionResult)>>,
     missing: Cell<usize>,
 }
@@ -162,6 +164,7 @@ impl Shard {
             let remote = Rc::new(RemoteProduce {
                 shard: from,
                 number,
+                silent: acks == 0,
                 results: RefCell::default(),
                 missing: Cell::new(parts.len()),
             });
@@ -238,6 +241,7 @@ impl Shard {
             let failed = produce.results.borrow().iter().find(|r| r.error_code != 0).map(|r| r.error_code);
             match failed {
                 None => produce.conn.complete_silent(produce.id),
+                Some(_) if undone(Rule::SilentFailureCloses) => produce.conn.complete_silent(produce.id),
                 Some(code) => {
                     let (peer, code) = (produce.conn.peer, ErrorCode(code));
                     tracing::info!("closing {peer}: a produce request with acks=0 failed with {code}");
@@ -247,6 +251,17 @@ impl Shard {
             return;
         }
         produce.conn.complete(produce.id, Response::Bytes(produce.encode()));
+    }
+}
+
+impl Waiter {
+    /// Whether nobody is answered: `acks=0`.
+    fn is_silent(&self) -> bool {
+        match self {
+            Waiter::Here(produce, _) => produce.acks == 0,
+            Waiter::There(remote, _) => remote.silent,
+            Waiter::Internal(_) => false,
+        }
     }
 }
 

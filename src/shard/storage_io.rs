@@ -1,6 +1,7 @@
 //! Carries the store's I/O: commits go to the WAL's files by io_uring, jobs to the blocking pool.
 
 use crate::shard::Shard;
+use crate::shard::perturb::{Step, pause};
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 use hashbrown::HashMap;
 use ringlog_storage::job;
@@ -67,6 +68,7 @@ impl Shard {
                 if let Some(file) = work.removes_wal() {
                     shard.close_wal_file(file).await;
                 }
+                pause(Step::Job).await;
                 let run = glommio::executor().spawn_blocking(move || {
                     let (removed, folder) = work.removes();
                     let output = job::run(&*disk, &files, work);
@@ -74,7 +76,9 @@ impl Shard {
                     folder.iter().for_each(|dir| segments.forget_below(dir));
                     output
                 });
-                match run.await {
+                let outcome = run.await;
+                pause(Step::Job).await;
+                match outcome {
                     Ok(output) => {
                         shard.store.borrow_mut().job_done(id, output);
                         shard.pump();
@@ -109,6 +113,7 @@ impl Shard {
         };
         let len = buffer.0.len();
         self.counters.wal_bytes.add(len as u64);
+        pause(Step::Commit).await;
         match handle.write_at(buffer.0, position).await {
             Ok(written) if written == len => {
                 self.store.borrow_mut().commit_written(commit);

@@ -10,6 +10,7 @@ use crate::limits::MESSAGE_BYTES_MAX;
 use crate::machine::error::ErrorCode;
 use crate::shard::Shard;
 use crate::shard::partitions::Partition;
+use crate::shard::perturb::{Rule, Step, pause, undone};
 use bytes::Bytes;
 use ringlog_net::produce::PartitionResult;
 use ringlog_storage::batch::{self, Checked, Refusal, Rules};
@@ -65,7 +66,7 @@ impl Shard {
             waiter,
             state: PendingState::Fresh,
         };
-        if partition.queue.borrow().is_empty() {
+        if partition.queue.borrow().is_empty() || undone(Rule::AppendsQueue) {
             match self.try_append(partition, records, append) {
                 None => return,
                 Some(waiting) => append = waiting,
@@ -223,14 +224,15 @@ impl Shard {
         }
     }
 
-    /// The partition is gone: nobody waits for it any more.
+    /// The partition is gone: nobody waits for it any more. That does not fail those who asked for no answer: they
+    /// came before the deletion, and their connection goes on.
     pub fn fail_waiting(self: &Rc<Self>, partition: &Partition) {
-        for (_, _, waiter) in partition.waiters.take() {
-            self.refuse(waiter, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
-        }
-        let queue = partition.queue.take();
-        for append in queue {
-            self.refuse(append.waiter, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
+        let appended = partition.waiters.take().into_iter().map(|(_, _, waiter)| waiter);
+        let queued = partition.queue.take().into_iter().map(|append| append.waiter);
+        for waiter in appended.chain(queued) {
+            let silent = waiter.is_silent();
+            let code = if silent { ErrorCode::NONE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
+            self.refuse(waiter, code, None);
         }
     }
 
@@ -252,6 +254,7 @@ impl Shard {
             let (records, rules) = work;
             let check = move || batch::check(&records, &rules, wall_ms()).map(Checked::into_owned);
             let checked = glommio::executor().spawn_blocking(check).await;
+            pause(Step::Check).await;
             if let Some(head) = partition.queue.borrow_mut().front_mut() {
                 head.state = PendingState::Checked(checked);
             }
