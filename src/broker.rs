@@ -143,6 +143,12 @@ impl Broker {
         )
     }
 
+    /// What its threads share, and where clients connect.
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> (&Arc<Node>, SocketAddr) {
+        (&self.node, self.address)
+    }
+
     /// Stops in order: answers what is in flight, writes everything out, ends all threads.
     pub fn stop(self) {
         tracing::info!("stopping");
@@ -241,5 +247,6 @@ fn make_node(
         connections_max: Default::default(),
         clients: Mutex::default(),
         stopped: AtomicUsize::new(0),
+        perturb: crate::shard::perturb::Source::current(),
     }
 }

@@ -4,6 +4,7 @@ use crate::control::ControlMessage;
 use crate::machine::config::{BrokerConfig, Settings};
 use crate::shard::Message;
 use crate::shard::mailbox::Mailbox;
+use crate::shard::perturb::Source;
 use crate::shard::watchdog::Pulse;
 use crate::telemetry::metrics::ShardCounters;
 use ringlog_storage::PartitionKey;
@@ -65,6 +66,8 @@ pub struct Node {
     pub clients: Mutex<HashMap<IpAddr, usize>>,
     /// Shards that have no connections left and wait for the others.
     pub stopped: AtomicUsize,
+    /// What tests pause and reorder.
+    pub perturb: Source,
 }
 
 impl Node {
@@ -122,7 +125,7 @@ impl Node {
     /// Whether produce is refused for want of disk space.
     #[must_use]
     pub fn is_disk_low(&self) -> bool {
-        self.disk_low.load(Ordering::Relaxed)
+        self.disk_low.load(Ordering::Relaxed) || self.perturb.disk_is_full()
     }
 }
 

@@ -30,10 +30,8 @@ pub fn plan(request: &DeleteRecordsRequest, view: View<'_>) -> Plan<i64> {
                     Ok(key)
                 }
             });
-            match found {
-                Ok(key) => plan.ask(index, About { key, leader_epoch: -1, question: partition.offset }),
-                Err(error) => plan.refuse(index, error),
-            }
+            let about = |key| About { key, leader_epoch: -1, question: partition.offset };
+            plan.ask_or_refuse(index, found.map(about));
         }
     }
     plan

@@ -29,10 +29,8 @@ pub fn plan(request: &DescribeProducersRequest, image: &Image) -> Plan<()> {
     for topic in &request.topics {
         plan.topic(topic.name.as_str());
         for &index in &topic.partition_indexes {
-            match find(image, topic.name.as_str(), index) {
-                Ok((_, key)) => plan.ask(index, About { key, leader_epoch: -1, question: () }),
-                Err(error) => plan.refuse(index, error),
-            }
+            let found = find(image, topic.name.as_str(), index);
+            plan.ask_or_refuse(index, found.map(|(_, key)| About { key, leader_epoch: -1, question: () }));
         }
     }
     plan

@@ -50,17 +50,8 @@ pub fn plan(version: i16, request: &ListOffsetsRequest, image: &Image) -> Plan<i
                     Ok(key)
                 }
             });
-            match found {
-                Ok(key) => plan.ask(
-                    index,
-                    About {
-                        key,
-                        leader_epoch: partition.current_leader_epoch,
-                        question: partition.timestamp,
-                    },
-                ),
-                Err(error) => plan.refuse(index, error),
-            }
+            let (leader_epoch, question) = (partition.current_leader_epoch, partition.timestamp);
+            plan.ask_or_refuse(index, found.map(|key| About { key, leader_epoch, question }));
         }
     }
     plan

@@ -27,17 +27,10 @@ pub fn plan(request: &OffsetForLeaderEpochRequest, image: &Image) -> Plan<i32> {
         let name = topic.topic.as_str();
         plan.topic(name);
         for partition in &topic.partitions {
-            match find(image, name, partition.partition) {
-                Ok((_, key)) => plan.ask(
-                    partition.partition,
-                    About {
-                        key,
-                        leader_epoch: partition.current_leader_epoch,
-                        question: partition.leader_epoch,
-                    },
-                ),
-                Err(error) => plan.refuse(partition.partition, error),
-            }
+            let (leader_epoch, question) = (partition.current_leader_epoch, partition.leader_epoch);
+            let found = find(image, name, partition.partition);
+            let about = found.map(|(_, key)| About { key, leader_epoch, question });
+            plan.ask_or_refuse(partition.partition, about);
         }
     }
     plan

@@ -86,9 +86,12 @@ impl<Q> Plan<Q> {
         self.outline.partition(partition, None);
     }
 
-    /// The partition is refused.
-    pub(super) fn refuse(&mut self, partition: i32, error: ErrorCode) {
-        self.outline.partition(partition, Some(error));
+    /// The partition is asked about where it was found, else refused.
+    pub(super) fn ask_or_refuse(&mut self, partition: i32, about: Result<About<Q>, ErrorCode>) {
+        match about {
+            Ok(about) => self.ask(partition, about),
+            Err(error) => self.outline.partition(partition, Some(error)),
+        }
     }
 
     /// Takes the questions out, to be answered in this order.
@@ -131,7 +134,7 @@ mod tests {
         };
         let mut plan = Plan::default();
         plan.topic("a");
-        plan.refuse(7, ErrorCode::INVALID_REQUEST);
+        plan.ask_or_refuse(7, Err(ErrorCode::INVALID_REQUEST));
         plan.ask(1, about(1));
         plan.topic("b");
         plan.ask(2, about(2));

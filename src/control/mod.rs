@@ -9,6 +9,7 @@ use crate::machine::error::ErrorCode;
 use crate::machine::metadata::{Batch, Command, Context, Image, Reply, decide, is_usable_id};
 use crate::node::Node;
 use crate::shard::Message;
+use crate::shard::perturb::{self, Step, pause};
 use crate::shard::watchdog::Pulse;
 use futures_channel::oneshot;
 use metadata_log::{Append, MetadataLog};
@@ -55,9 +56,11 @@ struct Control {
 /// it already or are about to.
 pub async fn run(node: Arc<Node>, image: Arc<Image>, log: MetadataLog, pulse: Arc<Pulse>) {
     pulse.register();
+    perturb::enter(&node.perturb, None);
     let applied = vec![None; node.shards];
     let mut control = Control { node, image, log: Some(log), applied, queue: Vec::new(), stopping: false };
     while !control.stopping {
+        pause(Step::Mail).await;
         // Proposals that came while the last ones were being published are here already.
         if control.queue.is_empty() {
             let message = control.node.control.receive().await;
@@ -133,6 +136,7 @@ impl Control {
             (log, outcome)
         };
         let (log, outcome) = glommio::executor().spawn_blocking(write).await;
+        pause(Step::Metadata).await;
         self.log = Some(log);
         match outcome {
             Ok(Append::Done) => Ok(()),
@@ -155,6 +159,7 @@ impl Control {
             mailbox.send(Message::Image(Arc::clone(&image)));
         }
         while !self.stopping && self.applied.iter().any(|applied| *applied < image.offset()) {
+            pause(Step::Mail).await;
             let message = self.node.control.receive().await;
             pulse.beat();
             self.take(message);

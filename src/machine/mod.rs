@@ -4,8 +4,10 @@
 pub mod budget;
 pub mod config;
 pub mod connection;
+pub mod deadlines;
 pub mod error;
 pub mod fetch_session;
 pub mod group;
 pub mod metadata;
 pub mod placement;
+pub mod unsynced;

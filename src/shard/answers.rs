@@ -4,6 +4,9 @@ use crate::machine::error::ErrorCode;
 use crate::shard::Shard;
 use crate::shard::ask::{ActiveProducer, Ask, Question, Told};
 use crate::shard::partitions::{Partition, Place};
+use crate::shard::perturb::{Step, pause};
+use crate::shard::produce::Waiter;
+use futures_channel::oneshot;
 use ringlog_storage::reader::Found;
 use ringlog_storage::wal::Lsn;
 use std::rc::Rc;
@@ -116,7 +119,9 @@ impl Shard {
         let plan = self.store.borrow().search(partition.ix, timestamp, limit);
         let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
         let search = move || plan.run(&segments, &*disk);
-        match glommio::executor().spawn_blocking(search).await {
+        let found = glommio::executor().spawn_blocking(search).await;
+        pause(Step::Read).await;
+        match found {
             Ok(Some(Found { offset, timestamp, leader_epoch })) => {
                 Ok(Told::Offset { offset, timestamp, leader_epoch })
             }
@@ -137,6 +142,10 @@ impl Shard {
         if !partition.config.borrow().cleanup_policy.delete {
             return Err(ErrorCode::POLICY_VIOLATION);
         }
+        self.appended_before(partition).await;
+        if partition.deleted.get() {
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
         let limit = self.high_watermark(partition);
         let to = if offset == -1 { limit } else { offset };
         let start = self.store.borrow().start_offset(partition.ix);
@@ -147,8 +156,25 @@ impl Shard {
             let lsn = self.store.borrow_mut().advance_start(partition.ix, to);
             self.pump();
             self.durable(lsn).await;
+            if partition.deleted.get() {
+                return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+            }
         }
         Ok(Told::LogStart(self.store.borrow().start_offset(partition.ix)))
+    }
+
+    /// Waits until what was sent to a partition before is appended and durable: then it can be deleted.
+    async fn appended_before(self: &Rc<Self>, partition: &Rc<Partition>) {
+        let (tell, told) = oneshot::channel();
+        // An append of nothing is refused in its turn, behind all that waits for something off the shard.
+        let turn = Waiter::Internal(Box::new(move |_, _| {
+            let _ = tell.send(());
+        }));
+        self.submit(partition, &[], None, true, -1, turn);
+        let _ = told.await;
+        let last = self.store.borrow().wal().next_lsn() - 1;
+        self.pump();
+        self.durable(last).await;
     }
 
     /// Waits until a frame of the log is durable.

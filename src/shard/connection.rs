@@ -60,6 +60,8 @@ pub struct Conn {
     pub machine: RefCell<Connection<OrderKey, Response>>,
     /// Requests opened that may not start yet.
     pub waiting: RefCell<VecDeque<(RequestId, Waiting)>>,
+    /// Those of them that may start now, while one is being started.
+    pub starting: RefCell<Option<VecDeque<RequestId>>>,
     /// Reservation granted after waiting for it.
     granted: RefCell<Option<Reservation>>,
     /// Set when the connection is closed.
@@ -79,6 +81,7 @@ impl Conn {
             socket,
             machine: RefCell::new(Connection::new(monotonic_ms(), limits)),
             waiting: RefCell::default(),
+            starting: RefCell::default(),
             granted: RefCell::default(),
             alarms: RefCell::default(),
             turns: RefCell::default(),

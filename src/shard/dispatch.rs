@@ -6,11 +6,13 @@ use crate::machine::budget::{Class, Reservation};
 use crate::machine::connection::{Access, CloseReason, RequestId, Response as Slot};
 use crate::shard::connection::{Conn, OrderKey, Response, Waiting};
 use crate::shard::handlers;
+use crate::shard::perturb::{Rule, Step, pause, undone};
 use crate::shard::{Context, Shard};
 use bytes::Bytes;
 use ringlog_net::fetch::FetchRequest;
 use ringlog_net::frame::{FrameLimits, RequestHead};
 use ringlog_net::produce::ProduceRequest;
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::rc::Rc;
 
@@ -121,7 +123,6 @@ impl Shard {
         match kind {
             Kind::Produce => {
                 let produce = produce.expect("a produce request is decoded before it is started");
-                // What this lets go is a handler at most, whose task starts after the appends here.
                 self.settle(conn, id);
                 self.produce(conn, id, head, &produce, shared, reservation);
             }
@@ -162,7 +163,8 @@ impl Shard {
             connection: conn.id,
         };
         let api = table::find(head.api_key).expect("only what is in the table is started");
-        let (exclusive, served) = (api.order == Order::Metadata, api.serves(head.api_version));
+        let (exclusive, served) =
+            (api.order == Order::Metadata && !undone(Rule::MetadataAlone), api.serves(head.api_version));
         if !exclusive {
             self.settle(conn, id);
         }
@@ -176,6 +178,9 @@ impl Shard {
         };
         let (shard, conn) = (Rc::clone(self), Rc::clone(conn));
         glommio::spawn_local(async move {
+            if undone(Rule::HandlersInOrder) {
+                pause(Step::Answer).await;
+            }
             let answer = if kind == Kind::ApiVersions && !served {
                 handlers::unsupported_api_versions(context.correlation_id)
             } else {
@@ -196,23 +201,40 @@ impl Shard {
         .detach();
     }
 
-    /// The order of a request's effect is fixed: those behind it may start.
+    /// The order of a request's effect is fixed: those behind it may start. Where this is called while another one of
+    /// those that waited is being started, they start when that is done: a request settles before it takes effect,
+    /// and the first step of a task is taken as it is spawned.
     fn settle(self: &Rc<Self>, conn: &Rc<Conn>, id: RequestId) {
         let mut ready = Vec::new();
         conn.machine.borrow_mut().settle(id, &mut ready);
-        for id in ready {
-            let waiting = {
-                let mut waiting = conn.waiting.borrow_mut();
-                let at = waiting.iter().position(|(other, _)| *other == id);
-                at.and_then(|at| waiting.remove(at))
-            };
-            let Some((id, Waiting { frame, memory })) = waiting else { continue };
-            let Some(reservation) = memory.into_reservation() else { continue };
-            let head = RequestHead::parse(&frame).expect("it was parsed when it came");
-            let api = table::find(head.api_key).expect("it was found when it came");
-            let produce = decode_produce(api.kind, &head, &frame).expect("it was decoded when it came");
-            self.start_request(conn, id, api.kind, &head, produce, &frame, Some(&frame), reservation);
+        if let Some(starting) = &mut *conn.starting.borrow_mut() {
+            return starting.extend(ready);
         }
+        if ready.is_empty() {
+            return;
+        }
+        *conn.starting.borrow_mut() = Some(ready.into());
+        loop {
+            let next = conn.starting.borrow_mut().as_mut().and_then(VecDeque::pop_front);
+            let Some(id) = next else { break };
+            self.start_waiting(conn, id);
+        }
+        *conn.starting.borrow_mut() = None;
+    }
+
+    /// Starts a request that waited for its turn. It is gone where its connection was closed.
+    fn start_waiting(self: &Rc<Self>, conn: &Rc<Conn>, id: RequestId) {
+        let waiting = {
+            let mut waiting = conn.waiting.borrow_mut();
+            let at = waiting.iter().position(|(other, _)| *other == id);
+            at.and_then(|at| waiting.remove(at))
+        };
+        let Some((id, Waiting { frame, memory })) = waiting else { return };
+        let Some(reservation) = memory.into_reservation() else { return };
+        let head = RequestHead::parse(&frame).expect("it was parsed when it came");
+        let api = table::find(head.api_key).expect("it was found when it came");
+        let produce = decode_produce(api.kind, &head, &frame).expect("it was decoded when it came");
+        self.start_request(conn, id, api.kind, &head, produce, &frame, Some(&frame), reservation);
     }
 }
 

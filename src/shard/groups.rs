@@ -7,6 +7,7 @@ use crate::machine::error::ErrorCode;
 use crate::machine::group::{Action, AppendId, Coordinator, GroupSettings, Now, Reply, Request, StateRecord};
 use crate::shard::Shard;
 use crate::shard::partitions::{Partition, Place};
+use crate::shard::perturb::{Step, pause};
 use crate::shard::produce::{Tell, Waiter};
 use futures_channel::oneshot;
 use hashbrown::HashMap;
@@ -21,7 +22,7 @@ use std::rc::Rc;
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Bytes that a coordinator's partition grows by before its live state is written again and the log before that
 /// is let go, until there is log compaction.
-const COMPACT_AFTER_BYTES: u64 = 64 << 20;
+const COMPACT_AFTER_BYTES: u64 = if cfg!(test) { 32 << 10 } else { 64 << 20 };
 /// Bytes of records in one batch of live state.
 const STATE_BATCH_BYTES: usize = 512 << 10;
 /// Bytes read at a time while loading.
@@ -41,8 +42,9 @@ struct Host {
     held: Option<Vec<(u64, Request)>>,
     /// It is on its way to the log.
     writing: bool,
-    /// Bytes of the partition when its live state was last written.
-    bytes_then: u64,
+    /// Bytes of the partition when its live state was last written, in this process; none while it is loading and
+    /// after that failed, for then there is no state to write.
+    bytes_then: Option<u64>,
 }
 
 fn now() -> Now {
@@ -100,7 +102,9 @@ impl Shard {
                 shard.pump();
             });
         }
-        told.await.unwrap_or(refused)
+        let reply = told.await;
+        pause(Step::Answer).await;
+        reply.unwrap_or(refused)
     }
 
     fn ask_group(self: &Rc<Self>, partition: i32, request: Request, tell: oneshot::Sender<Reply>) {
@@ -186,7 +190,7 @@ impl Shard {
                 asked: HashMap::default(),
                 held: None,
                 writing: false,
-                bytes_then: 0,
+                bytes_then: None,
             };
             self.groups.borrow_mut().hosts.insert(index, host);
             let (shard, partition) = (Rc::clone(self), Rc::clone(partition));
@@ -236,9 +240,9 @@ impl Shard {
                 rest = rest.get(info.size..).ok_or("a batch that is cut short")?;
             }
         }
-        let bytes = self.store.borrow().bytes(partition.ix);
         if let Some(host) = self.groups.borrow_mut().hosts.get_mut(&index) {
-            host.bytes_then = bytes;
+            // What was left by those before counts as growth, or a partition would grow with every start.
+            host.bytes_then = Some(0);
             host.coordinator.loaded(now());
         }
         Ok(())
@@ -253,7 +257,9 @@ impl Shard {
             ReadPlan::Cold(cold) => {
                 let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
                 let read = move || segments.read_copy(&*disk, &cold, at, end, LOAD_BYTES);
-                glommio::executor().spawn_blocking(read).await.map_err(|e| e.to_string())
+                let read = glommio::executor().spawn_blocking(read).await;
+                pause(Step::Read).await;
+                read.map_err(|e| e.to_string())
             }
             ReadPlan::Empty | ReadPlan::OutOfRange => Err(format!("offset {at} is not there")),
         }
@@ -315,7 +321,9 @@ impl Shard {
         let grown: Vec<i32> = {
             let (mut groups, store) = (self.groups.borrow_mut(), self.store.borrow());
             let grown = groups.hosts.iter_mut().filter(|(_, host)| {
-                host.held.is_none() && store.bytes(host.partition.ix) > host.bytes_then + COMPACT_AFTER_BYTES
+                let bytes = store.bytes(host.partition.ix);
+                let has_grown = host.bytes_then.is_some_and(|then| bytes > then + COMPACT_AFTER_BYTES);
+                host.held.is_none() && has_grown
             });
             grown
                 .map(|(index, host)| {
@@ -377,7 +385,7 @@ impl Shard {
         let bytes = if log.deleted.get() { 0 } else { self.store.borrow().bytes(log.ix) };
         if let Some(host) = self.groups.borrow_mut().hosts.get_mut(&index) {
             // Also after a failure: it is tried again when the partition has grown once more.
-            host.bytes_then = bytes;
+            host.bytes_then = Some(bytes);
             host.writing = false;
             for (token, request) in host.held.take().into_iter().flatten() {
                 host.coordinator.handle(now(), token, request);
@@ -392,3 +400,6 @@ impl Shard {
         topic.is_some_and(|topic| topic.id == key.topic)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,22 @@
 //! A shard's mailbox: any thread may put a message in, the shard takes them out in order. Messages of one sender
-//! keep their order, which is what keeps forwarded requests in the order of their connection.
+//! keep their order, which is what keeps forwarded requests in the order of their connection; and what is sent because
+//! of another message comes behind it, which keeps a new image behind the requests sent before it was proposed.
 
+use super::perturb::Queue;
 use atomic_waker::AtomicWaker;
-use crossbeam_queue::SegQueue;
 use std::future::poll_fn;
 use std::task::Poll;
 
 /// See the module's documentation. What is in it is bounded by the budgets of those who send: a forwarded request
 /// holds its reservation until it is answered.
 pub struct Mailbox<T> {
-    messages: SegQueue<T>,
+    messages: Queue<T>,
     owner: AtomicWaker,
 }
 
 impl<T> Default for Mailbox<T> {
     fn default() -> Mailbox<T> {
-        Mailbox { messages: SegQueue::new(), owner: AtomicWaker::new() }
+        Mailbox { messages: Queue::default(), owner: AtomicWaker::new() }
     }
 }
 

@@ -11,10 +11,12 @@
 //! | `memory` | memory that responses hold |
 //! | `partitions` | the shard's partitions, kept in step with the metadata image |
 //! | `groups` | the group coordinators of this shard's `__consumer_offsets` partitions |
+//! | `timeouts` | how long requests may wait |
 //! | `upkeep` | what time brings: ticks, retention, idle connections |
 //! | `handlers` | the APIs that are not hot |
 //! | `storage_io` | carries the store's commits and jobs |
 //! | `watchdog` | bounds glommio's lost wake-up |
+//! | `perturb` | where tests pause and reorder what is done off the shard |
 
 mod answers;
 pub mod ask;
@@ -27,9 +29,13 @@ pub mod mailbox;
 mod memory;
 mod message;
 mod partitions;
+pub mod perturb;
 mod produce;
 mod records;
 mod storage_io;
+#[cfg(test)]
+mod tests;
+mod timeouts;
 mod upkeep;
 mod watch;
 pub mod watchdog;
@@ -37,6 +43,7 @@ pub mod watchdog;
 use crate::control::ControlMessage;
 use crate::machine::budget::{Budget, Limits, Reservation};
 use crate::machine::config::BrokerConfig;
+use crate::machine::deadlines::Deadlines;
 use crate::machine::error::ErrorCode;
 use crate::machine::fetch_session::FetchSessions;
 use crate::machine::metadata::{Command, Image, Reply};
@@ -51,6 +58,7 @@ use hashbrown::HashMap;
 pub use message::Message;
 use partitions::Partitions;
 pub use partitions::rules;
+use perturb::{Step, pause};
 use produce::Produce;
 use ringlog_storage::store::Store;
 use std::cell::{Cell, RefCell};
@@ -60,6 +68,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use storage_io::{DmaCommit, WalFiles};
+use timeouts::Timed;
 use uuid::Uuid;
 use watch::Signal;
 use watchdog::Pulse;
@@ -102,6 +111,7 @@ pub struct Shard {
     activity: Rc<Signal>,
     active: Cell<bool>,
     full_seen: Cell<Option<u64>>,
+    deadlines: RefCell<Deadlines<Timed>>,
 }
 
 /// What a handler knows of a request besides its body.
@@ -140,6 +150,7 @@ pub use storage_io::DmaCommit as Commit;
 /// Runs a shard until it is told to stop and has written everything out.
 pub async fn run(start: ShardStart) {
     let ShardStart { id, node, store, image, ready } = start;
+    perturb::enter(&node.perturb, Some(id));
     let config = image.broker_config(node.node_id, &node.file);
     let natural = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let limits = Limits {
@@ -175,6 +186,7 @@ pub async fn run(start: ShardStart) {
         activity: Rc::default(),
         active: Cell::new(false),
         full_seen: Cell::new(None),
+        deadlines: RefCell::default(),
         node,
     });
     shard.pulse.register();
@@ -183,6 +195,7 @@ pub async fn run(start: ShardStart) {
     let _ = ready.send(());
     let upkeep = glommio::spawn_local(Rc::clone(&shard).upkeep()).detach();
     while !shard.stopping.get() {
+        pause(Step::Mail).await;
         let message = shard.node.mailboxes[id].receive().await;
         shard.handle(message);
         for _ in 0..MAIL_AT_ONCE {
@@ -200,7 +213,9 @@ pub async fn run(start: ShardStart) {
 
 /// The answer of another shard. One that ended first, at a stop, never answers: nobody waits for us then either.
 async fn answered<T>(told: oneshot::Receiver<T>) -> T {
-    match told.await {
+    let answer = told.await;
+    pause(Step::Answer).await;
+    match answer {
         Ok(answer) => answer,
         Err(_) => std::future::pending().await,
     }
@@ -297,7 +312,9 @@ impl Shard {
     pub async fn propose(&self, command: Command) -> Result<Reply, ErrorCode> {
         let (tell, told) = oneshot::channel();
         self.node.control.send(ControlMessage::Propose { command, tell });
-        told.await.unwrap_or(Err(ErrorCode::BROKER_NOT_AVAILABLE))
+        let outcome = told.await;
+        pause(Step::Proposal).await;
+        outcome.unwrap_or(Err(ErrorCode::BROKER_NOT_AVAILABLE))
     }
 
     /// The next producer id, of a block that is durably this shard's.

@@ -2,6 +2,7 @@
 
 use crate::machine::config::{Compression, Durability, TimestampType, TopicConfig};
 use crate::machine::metadata::{Delta, Image, Partition as PartitionRecord, Topic};
+use crate::machine::unsynced::Unsynced;
 use crate::shard::Shard;
 use crate::shard::produce::{PendingAppend, Waiter};
 use crate::shard::watch::Watcher;
@@ -40,6 +41,8 @@ pub struct Partition {
     pub queue: RefCell<VecDeque<PendingAppend>>,
     /// Produce requests that wait until their records are durable, by the offset after their last one.
     pub waiters: RefCell<VecDeque<(i64, PartitionResult, Waiter)>>,
+    /// What was answered from memory and is not durable yet, where `flush.ms` bounds it.
+    pub unsynced: RefCell<Unsynced>,
     /// Fetch requests that wait for records.
     pub watchers: RefCell<Vec<Watcher>>,
     /// Deleted with its topic.
@@ -227,6 +230,7 @@ impl Shard {
                 leader_epoch: Cell::new(topic.partitions[index].leader_epoch),
                 queue: RefCell::default(),
                 waiters: RefCell::default(),
+                unsynced: RefCell::default(),
                 watchers: RefCell::default(),
                 deleted: Cell::new(false),
             });

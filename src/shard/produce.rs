@@ -8,6 +8,8 @@ use crate::machine::error::ErrorCode;
 use crate::shard::Shard;
 use crate::shard::connection::{Conn, Response};
 use crate::shard::partitions::Place;
+use crate::shard::perturb::{Rule, undone};
+use crate::shard::timeouts::Timed;
 pub use append::PendingAppend;
 use bytes::{Bytes, BytesMut};
 use ringlog_net::TopicRef;
@@ -37,6 +39,7 @@ pub struct Produce {
     topics: Vec<(Label, usize)>,
     results: RefCell<Vec<PartitionResult>>,
     missing: Cell<usize>,
+    answered: Cell<bool>,
     reservation: Cell<Option<Reservation>>,
 }
 
@@ -44,6 +47,7 @@ pub struct Produce {
 pub struct RemoteProduce {
     shard: usize,
     number: u64,
+    silent: bool,
     results: RefCell<Vec<(usize, PartitionResult)>>,
     missing: Cell<usize>,
 }
@@ -90,6 +94,7 @@ impl Shard {
             topics: self.labels(request),
             results: RefCell::new(Vec::with_capacity(parts)),
             missing: Cell::new(parts + 1),
+            answered: Cell::new(false),
             reservation: Cell::new(Some(reservation)),
         });
         let refused = refusal_of_request(request);
@@ -98,7 +103,11 @@ impl Shard {
         for topic in request.topics() {
             let view = self.partitions.borrow().topic(&topic.topic).cloned();
             for partition in topic.partitions {
-                produce.results.borrow_mut().push(PartitionResult::error(partition.index, 0, None));
+                produce.results.borrow_mut().push(PartitionResult::error(
+                    partition.index,
+                    ErrorCode::REQUEST_TIMED_OUT.0,
+                    None,
+                ));
                 let at = usize::try_from(partition.index).ok();
                 let found =
                     view.as_ref().zip(at).and_then(|(view, at)| Some((view.id, view.partitions.get(at)?)));
@@ -130,6 +139,9 @@ impl Shard {
             self.forward_produce(shard, parts, &produce, head.api_version);
         }
         self.part_done(&produce);
+        if !produce.is_answered() && produce.acks != 0 {
+            self.time(request.timeout_ms, Timed::Produce(Rc::downgrade(&produce)));
+        }
     }
 
     fn labels(&self, request: &ProduceRequest<'_>) -> Vec<(Label, usize)> {
@@ -152,6 +164,7 @@ impl Shard {
             let remote = Rc::new(RemoteProduce {
                 shard: from,
                 number,
+                silent: acks == 0,
                 results: RefCell::default(),
                 missing: Cell::new(parts.len()),
             });
@@ -221,10 +234,14 @@ impl Shard {
         if let Some(reservation) = produce.reservation.take() {
             self.release(reservation);
         }
+        if produce.answered.replace(true) {
+            return;
+        }
         if produce.acks == 0 {
             let failed = produce.results.borrow().iter().find(|r| r.error_code != 0).map(|r| r.error_code);
             match failed {
                 None => produce.conn.complete_silent(produce.id),
+                Some(_) if undone(Rule::SilentFailureCloses) => produce.conn.complete_silent(produce.id),
                 Some(code) => {
                     let (peer, code) = (produce.conn.peer, ErrorCode(code));
                     tracing::info!("closing {peer}: a produce request with acks=0 failed with {code}");
@@ -237,7 +254,30 @@ impl Shard {
     }
 }
 
+impl Waiter {
+    /// Whether nobody is answered: `acks=0`.
+    fn is_silent(&self) -> bool {
+        match self {
+            Waiter::Here(produce, _) => produce.acks == 0,
+            Waiter::There(remote, _) => remote.silent,
+            Waiter::Internal(_) => false,
+        }
+    }
+}
+
 impl Produce {
+    /// Whether it is answered: done, or timed out.
+    pub fn is_answered(&self) -> bool {
+        self.answered.get()
+    }
+
+    /// Answers now: those of its parts that are not done have timed out, though their records may be written yet. Their
+    /// memory is theirs until they are.
+    pub fn time_out(&self) {
+        assert!(!self.answered.replace(true), "what is answered is not late");
+        self.conn.complete(self.id, Response::Bytes(self.encode()));
+    }
+
     fn take(&self, place: usize, result: PartitionResult) {
         let slot = &mut self.results.borrow_mut()[place];
         *slot = PartitionResult { index: slot.index, ..result };

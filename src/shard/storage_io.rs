@@ -1,6 +1,7 @@
 //! Carries the store's I/O: commits go to the WAL's files by io_uring, jobs to the blocking pool.
 
 use crate::shard::Shard;
+use crate::shard::perturb::{Step, pause};
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 use hashbrown::HashMap;
 use ringlog_storage::job;
@@ -67,6 +68,7 @@ impl Shard {
                 if let Some(file) = work.removes_wal() {
                     shard.close_wal_file(file).await;
                 }
+                pause(Step::Job).await;
                 let run = glommio::executor().spawn_blocking(move || {
                     let ((removed, folder), cut) = (work.removes(), work.cuts());
                     let output = job::run(&*disk, &files, work);
@@ -75,7 +77,9 @@ impl Shard {
                     cut.iter().for_each(|(dir, cuts)| segments.cut(dir, *cuts));
                     output
                 });
-                match run.await {
+                let outcome = run.await;
+                pause(Step::Job).await;
+                match outcome {
                     Ok(output) => {
                         if let job::Output::Damaged(what) = &output {
                             tracing::error!("{name}: {what}");
@@ -113,6 +117,7 @@ impl Shard {
         };
         let len = buffer.0.len();
         self.counters.wal_bytes.add(len as u64);
+        pause(Step::Commit).await;
         match handle.write_at(buffer.0, position).await {
             Ok(written) if written == len => {
                 self.store.borrow_mut().commit_written(commit);

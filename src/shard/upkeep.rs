@@ -33,6 +33,7 @@ impl Shard {
             self.store.borrow_mut().tick(now);
             self.note_full(now);
             self.tick_groups();
+            self.end_late(now);
             if now >= next_second {
                 next_second = now + SECOND_MS;
                 self.each_second(now);
@@ -44,8 +45,12 @@ impl Shard {
             self.move_on();
             quiet = if self.active.take() { 0 } else { quiet + 1 };
             let at_most = if quiet < BUSY_TICKS { BUSY_TICK_MS } else { IDLE_TICK_MS };
-            let deadline =
-                self.store.borrow().next_deadline().into_iter().chain(self.groups_deadline()).min();
+            let deadlines = [
+                self.store.borrow().next_deadline(),
+                self.groups_deadline(),
+                self.deadlines.borrow().next_deadline(),
+            ];
+            let deadline = deadlines.into_iter().flatten().min();
             let sleep = deadline.map_or(at_most, |at| at.saturating_sub(now).clamp(1, at_most));
             let timer = async {
                 glommio::timer::sleep(Duration::from_millis(sleep)).await;

@@ -17,11 +17,11 @@ const DISK_BYTES: u64 = 256 << 20;
 const TRIES: usize = 600;
 
 /// A mounted file system, gone with the value.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     folder: TempDir,
 }
 
-fn run(command: &str, args: &[&str]) -> Result<(), String> {
+pub(crate) fn run(command: &str, args: &[&str]) -> Result<(), String> {
     let output = Command::new(command).args(args).output().map_err(|e| format!("{command}: {e}"))?;
     if output.status.success() {
         return Ok(());
@@ -42,18 +42,19 @@ impl SmallDisk {
         Ok(disk)
     }
 
-    fn mount_point(&self) -> PathBuf {
+    pub(crate) fn mount_point(&self) -> PathBuf {
         self.folder.path().join("disk")
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.mount_point().join("data")
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = run("umount", &[&self.mount_point().display().to_string()]);
+        // A killed process's ring holds the files for a moment longer than the process is there.
+        let _ = run("umount", &["--lazy", &self.mount_point().display().to_string()]);
     }
 }
 
@@ -96,7 +97,7 @@ fn works_again(client: &mut Client, topic: &str) {
     panic!("produce is still refused though there is room");
 }
 
-fn with_small_disk(test: impl FnOnce(&SmallDisk)) {
+pub(crate) fn with_small_disk(test: impl FnOnce(&SmallDisk)) {
     match SmallDisk::new() {
         Ok(disk) => test(&disk),
         Err(why) if std::env::var_os("RINGLOG_NO_MOUNT").is_some() => {

@@ -5,6 +5,7 @@
 //! | `disk_full` | produce is refused, the rest goes on, room brings it back |
 //! | `fetch` | waiting, limits, sessions, times, cold reads |
 //! | `frames` | bad input: a clear answer, or one line and a closed connection |
+//! | `frozen` | a disk that takes nothing for a while: timeouts, what `async` may answer |
 //! | `health` | what the broker says of itself and of its disk |
 //! | `kill` | kill -9 under load: what was acknowledged is there |
 //! | `limits` | connections, idle time, request size, memory budgets |
@@ -17,6 +18,7 @@
 mod disk_full;
 mod fetch;
 mod frames;
+mod frozen;
 mod health;
 mod kill;
 mod limits;

@@ -107,7 +107,7 @@ pub fn random_batch(count: usize, size: usize, seed: u64) -> Bytes {
         Record { timestamp_ms, value: Some(Bytes::from(value)), ..Record::default() }
     };
     let all: Vec<Record> = std::iter::repeat_with(record).take(count).collect();
-    records::encode(&all, Codec::None, ProducerTag::NONE).expect("no codec, nothing that can fail")
+    records::encode(&all, Codec::None, ProducerTag::NONE)
 }
 
 /// How many records of `size` bytes fit a batch of `batch_bytes`, at least one.

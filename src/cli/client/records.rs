@@ -10,7 +10,7 @@
 
 use bytes::Bytes;
 
-use super::codec::Codec;
+use super::codec::{self, Codec};
 
 /// Length of a batch's header.
 pub const HEADER_BYTES: usize = 61;
@@ -123,7 +123,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 /// One batch of all `records`, which must not be empty.
-pub fn encode(records: &[Record], codec: Codec, producer: ProducerTag) -> std::io::Result<Bytes> {
+pub fn encode(records: &[Record], codec: Codec, producer: ProducerTag) -> Bytes {
     assert!(!records.is_empty(), "a batch holds at least one record");
     let base_timestamp = records[0].timestamp_ms;
     let max_timestamp = records.iter().map(|r| r.timestamp_ms).max().unwrap_or(base_timestamp);
@@ -132,7 +132,7 @@ pub fn encode(records: &[Record], codec: Codec, producer: ProducerTag) -> std::i
         encode_record(record, delta as i64, record.timestamp_ms - base_timestamp, &mut body);
     }
     if codec != Codec::None {
-        body = codec.compress(&body)?;
+        body = codec::pack(codec, &body);
     }
     let mut batch = Vec::with_capacity(HEADER_BYTES + body.len());
     batch.extend_from_slice(&0i64.to_be_bytes());
@@ -140,7 +140,7 @@ pub fn encode(records: &[Record], codec: Codec, producer: ProducerTag) -> std::i
     batch.extend_from_slice(&(-1i32).to_be_bytes());
     batch.push(MAGIC);
     batch.extend_from_slice(&[0; 4]);
-    batch.extend_from_slice(&codec.attribute().to_be_bytes());
+    batch.extend_from_slice(&(codec as i16).to_be_bytes());
     batch.extend_from_slice(&(records.len() as i32 - 1).to_be_bytes());
     batch.extend_from_slice(&base_timestamp.to_be_bytes());
     batch.extend_from_slice(&max_timestamp.to_be_bytes());
@@ -152,7 +152,7 @@ pub fn encode(records: &[Record], codec: Codec, producer: ProducerTag) -> std::i
     batch.extend_from_slice(&body);
     let crc = crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
-    Ok(Bytes::from(batch))
+    Bytes::from(batch)
 }
 
 fn encode_record(record: &Record, offset_delta: i64, timestamp_delta: i64, out: &mut Vec<u8>) {
@@ -212,9 +212,9 @@ pub fn decode(bytes: &Bytes, from: i64) -> Result<Decoded, String> {
             continue;
         }
         let packed = batch.slice(HEADER_BYTES..);
-        let body = match Codec::of_attributes(header.attributes) {
+        let body = match codec::of_attributes(header.attributes) {
             Some(Codec::None) => packed,
-            Some(codec) => Bytes::from(codec.decompress(&packed).map_err(|e| damaged(&e.to_string()))?),
+            Some(codec) => Bytes::from(codec::unpack(codec, &packed).map_err(|e| damaged(&e.to_string()))?),
             None => return Err(damaged("an unknown codec")),
         };
         let mut reader = Reader { bytes: body, at: 0 };
@@ -311,8 +311,8 @@ mod tests {
         #[test]
         fn records_survive_the_way_there_and_back(mut records in proptest::collection::vec(record(), 1..20),
             base in 0..1i64 << 60, codec in 0i16..5) {
-            let codec = Codec::of_attributes(codec).unwrap();
-            let batch = rebased(&encode(&records, codec, ProducerTag::NONE).unwrap(), base);
+            let codec = codec::of_attributes(codec).unwrap();
+            let batch = rebased(&encode(&records, codec, ProducerTag::NONE), base);
             for (delta, record) in records.iter_mut().enumerate() {
                 record.offset = base + delta as i64;
             }
@@ -323,7 +323,7 @@ mod tests {
         #[test]
         fn the_library_reads_what_we_write(records in proptest::collection::vec(record(), 1..20)) {
             // An independent reader; it keeps headers in a map, so compare keys, values and times.
-            let mut batch = encode(&records, Codec::None, ProducerTag::NONE).unwrap();
+            let mut batch = encode(&records, Codec::None, ProducerTag::NONE);
             let read = kafka_protocol::records::RecordBatchDecoder::decode(&mut batch).unwrap().records;
             prop_assert_eq!(read.len(), records.len());
             for (read, record) in read.iter().zip(&records) {
@@ -336,7 +336,7 @@ mod tests {
         #[test]
         fn a_flipped_bit_is_never_taken_for_data(records in proptest::collection::vec(record(), 1..5),
             bit in any::<prop::sample::Index>()) {
-            let mut batch = encode(&records, Codec::None, ProducerTag::NONE).unwrap().to_vec();
+            let mut batch = encode(&records, Codec::None, ProducerTag::NONE).to_vec();
             // Base offset and leader epoch are the broker's to set and lie outside the checksum.
             let bit = 17 * 8 + bit.index((batch.len() - 17) * 8);
             batch[bit / 8] ^= 1 << (bit % 8);
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn a_cut_batch_at_the_end_is_left_for_the_next_fetch() {
         let record = Record { value: Some(Bytes::from_static(b"v")), ..Record::default() };
-        let one = encode(std::slice::from_ref(&record), Codec::None, ProducerTag::NONE).unwrap();
+        let one = encode(std::slice::from_ref(&record), Codec::None, ProducerTag::NONE);
         let two = rebased(&one, 1);
         let answer = Bytes::from([&one[..], &two[..two.len() - 1]].concat());
         let decoded = decode(&answer, 0).unwrap();
@@ -369,14 +369,14 @@ mod tests {
     #[test]
     fn records_before_the_wanted_offset_are_dropped() {
         let records = vec![Record::default(); 5];
-        let batch = encode(&records, Codec::None, ProducerTag::NONE).unwrap();
+        let batch = encode(&records, Codec::None, ProducerTag::NONE);
         let offsets: Vec<i64> = decode(&batch, 3).unwrap().records.iter().map(|r| r.offset).collect();
         assert_eq!(offsets, [3, 4]);
     }
 
     #[test]
     fn control_batches_are_skipped_and_stepped_over() {
-        let mut batch = encode(&[Record::default()], Codec::None, ProducerTag::NONE).unwrap().to_vec();
+        let mut batch = encode(&[Record::default()], Codec::None, ProducerTag::NONE).to_vec();
         batch[22] |= CONTROL as u8;
         let crc = crc32c(&batch[21..]);
         batch[17..21].copy_from_slice(&crc.to_be_bytes());

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::client::codec::Codec;
+use super::client::codec::{self, Codec};
 use super::failure::Failure;
 use super::output::{print_json, progress};
 use super::record_json::Line;
@@ -50,7 +50,7 @@ pub struct ProduceArgs {
     #[arg(long)]
     empty_as_null: bool,
     /// Compression of the batches
-    #[arg(long, value_name = "CODEC", default_value = "none")]
+    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec::parser())]
     compression: Codec,
     /// Who must have a record before it counts as written
     #[arg(long, value_name = "ACKS", default_value = "all")]

@@ -127,8 +127,7 @@ impl Sender {
         let mut pending = Vec::new();
         for (partition, records) in std::mem::take(&mut self.buffers) {
             let tag = self.tag(partition, records.len());
-            let batch = records::encode(&records, self.codec, tag)
-                .map_err(|source| ClientError::Io { peer: "compression".into(), source })?;
+            let batch = records::encode(&records, self.codec, tag);
             pending.push(Pending { partition, records: records.len() as u64, batch });
         }
         let (topic, acks, report) = (self.topic.clone(), self.acks, &mut self.report);

@@ -81,8 +81,9 @@ pub const TOPIC_OPTIONS: &[OptionDef] = &[
         "flush.ms",
         Long,
         "9223372036854775807",
-        "With ringlog.durability=async: the longest time until an acknowledged record is synced. With \
-         ringlog.durability=commit it has no effect.",
+        "With ringlog.durability=async: by how much the disk may be behind. Records are written at once; while one \
+         of the partition that is this old is not synced, further ones are acknowledged only once they are. 0 is as \
+         ringlog.durability=commit for producers. With ringlog.durability=commit it has no effect.",
     )
     .unit(Milliseconds)
     .at_least(0)
@@ -209,7 +210,8 @@ pub const TOPIC_OPTIONS: &[OptionDef] = &[
         String,
         "commit",
         "When a record is acknowledged: \"commit\" once it is synced to the disk, \"async\" from memory, to be \
-         synced within flush.ms. With async a crash of the broker may take back acknowledged records.",
+         synced soon after (flush.ms bounds it). With async a crash of the broker may take back acknowledged \
+         records.",
     )
     .one_of(DURABILITIES)
     .synonym("ringlog.durability"),

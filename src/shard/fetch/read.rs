@@ -6,6 +6,7 @@ use crate::machine::error::ErrorCode;
 use crate::machine::fetch_session::{FetchParams, PartitionResult, Plan};
 use crate::shard::Shard;
 use crate::shard::partitions::{Partition, Place};
+use crate::shard::perturb::{Step, pause};
 use crate::shard::records::RecordHandle;
 use ringlog_storage::PartitionKey;
 use ringlog_storage::reader::ColdRecords;
@@ -209,7 +210,9 @@ impl Shard {
         let _permit = permit.expect("the semaphore lives as long as its shard");
         let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
         let job = move || segments.read(&*disk, &read, offset, limit, max);
-        match glommio::executor().spawn_blocking(job).await {
+        let read = glommio::executor().spawn_blocking(job).await;
+        pause(Step::Read).await;
+        match read {
             Ok((records, _)) => Ok(Some(records).filter(|records| records.len() <= max || first)),
             Err(error) => Err(self.why_unread(key, offset, &error).await),
         }

@@ -5,12 +5,20 @@ use crate::api::{
     Outcomes, alter_configs, create_partitions, create_topics, delete_topics, describe_configs,
     incremental_alter_configs, list_config_resources,
 };
+use crate::machine::error::ErrorCode;
 use crate::machine::metadata::{Command, ConfigResource, Reply};
 use bytes::Bytes;
 
+/// Has a command decided, in the time that the request gives.
+async fn propose(call: &Call, timeout_ms: i32, command: Command) -> Result<Reply, ErrorCode> {
+    call.shard.within(timeout_ms, call.shard.propose(command)).await?
+}
+
 pub(super) async fn create_topics(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
     let request = call.decode(body)?;
-    let created = call.shard.propose(create_topics::plan(&request)).await.map(|reply| match reply {
+    let command = create_topics::plan(&request);
+    let decided = propose(call, request.timeout_ms, command).await;
+    let created = decided.map(|reply| match reply {
         Reply::Created(created) => created,
         _ => unreachable!("CreateTopics is answered by what was created"),
     });
@@ -20,7 +28,9 @@ pub(super) async fn create_topics(call: &Call, body: Bytes) -> Result<Bytes, Han
 
 pub(super) async fn delete_topics(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
     let (version, request) = (call.version(), call.decode(body)?);
-    let deleted = call.shard.propose(delete_topics::plan(version, &request)).await.map(|reply| match reply {
+    let command = delete_topics::plan(version, &request);
+    let decided = propose(call, request.timeout_ms, command).await;
+    let deleted = decided.map(|reply| match reply {
         Reply::Deleted(deleted) => deleted,
         _ => unreachable!("DeleteTopics is answered by what was deleted"),
     });
@@ -29,7 +39,9 @@ pub(super) async fn delete_topics(call: &Call, body: Bytes) -> Result<Bytes, Han
 
 pub(super) async fn create_partitions(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
     let request = call.decode(body)?;
-    let results = call.shard.propose(create_partitions::plan(&request)).await.map(|reply| match reply {
+    let command = create_partitions::plan(&request);
+    let decided = propose(call, request.timeout_ms, command).await;
+    let results = decided.map(|reply| match reply {
         Reply::Partitions(results) => results,
         _ => unreachable!("CreatePartitions is answered by topics"),
     });

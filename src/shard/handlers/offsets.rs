@@ -3,7 +3,7 @@
 use super::groups::{ask, ask_each};
 use super::{Call, HandlerError};
 use crate::api::{offset_commit, offset_delete, offset_fetch};
-use crate::machine::group::{Reply, Request};
+use crate::machine::group::{FetchRequest, Reply, Request};
 use bytes::Bytes;
 
 pub(super) async fn offset_commit(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
@@ -22,7 +22,12 @@ pub(super) async fn offset_fetch(call: &Call, body: Bytes) -> Result<Bytes, Hand
         call,
         offset_fetch::groups(version, &request),
         |group| &group.group,
-        |groups| Request::Fetch(offset_fetch::plan(version, &request, groups)),
+        |groups| {
+            // What this connection committed before may still be on its way to the log: it is waited for, also where
+            // the client does not ask for that.
+            let fetch = offset_fetch::plan(version, &request, groups);
+            Request::Fetch(FetchRequest { require_stable: true, ..fetch })
+        },
         |reply| match reply {
             Reply::Fetch(reply) => reply.groups,
             _ => unreachable!("a fetch is answered by a fetch"),

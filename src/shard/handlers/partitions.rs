@@ -48,12 +48,15 @@ pub(super) async fn list_offsets(call: &Call, body: Bytes) -> Result<Bytes, Hand
 pub(super) async fn delete_records(call: &Call, body: Bytes) -> Result<Bytes, HandlerError> {
     let request = call.decode(body)?;
     let mut plan = delete_records::plan(&request, call.view(&call.shard.image()));
+    let questions = plan.take_questions();
+    let count = questions.len();
     let question = |offset| Question::DeleteBefore { offset };
-    let answers = ask(call, plan.take_questions(), question, |told| match told {
+    let answers = ask(call, questions, question, |told| match told {
         Told::LogStart(offset) => Some(offset),
         _ => None,
     });
-    let answers = answers.await;
+    let answers = call.shard.within(request.timeout_ms, answers).await;
+    let answers = answers.unwrap_or_else(|code| vec![Err(code); count]);
     call.encode(&delete_records::reply(plan, answers))
 }
 

@@ -5,11 +5,12 @@
 //! behind it.
 
 use super::{Waiter, share};
-use crate::clock::wall_ms;
+use crate::clock::{monotonic_ms, wall_ms};
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::machine::error::ErrorCode;
 use crate::shard::Shard;
 use crate::shard::partitions::Partition;
+use crate::shard::perturb::{Rule, Step, pause, undone};
 use bytes::Bytes;
 use ringlog_net::produce::PartitionResult;
 use ringlog_storage::batch::{self, Checked, Refusal, Rules};
@@ -65,7 +66,7 @@ impl Shard {
             waiter,
             state: PendingState::Fresh,
         };
-        if partition.queue.borrow().is_empty() {
+        if partition.queue.borrow().is_empty() || undone(Rule::AppendsQueue) {
             match self.try_append(partition, records, append) {
                 None => return,
                 Some(waiting) => append = waiting,
@@ -164,13 +165,28 @@ impl Shard {
         }
         // Memory that a client fills faster than the disk takes it is bounded by its requests in flight: also one
         // that is not answered ends when it is durable. Group state is never answered from memory.
-        let backlog = self.store.borrow().wal().backlog_bytes();
-        if partition.is_async() && acks != 0 && !internal && backlog < ASYNC_BACKLOG_MAX {
+        if self.may_run_ahead(partition, appended.base_offset) && acks != 0 && !internal {
             self.answer(waiter, result);
         } else {
             self.answer_when_durable(partition, appended.last_offset + 1, result, waiter);
         }
         Appended::Settled
+    }
+
+    /// Whether what was just appended at `offset` may be answered from memory: on an `async` topic, while neither too much
+    /// nor too old an append is on its way to the disk.
+    fn may_run_ahead(&self, partition: &Partition, offset: i64) -> bool {
+        if !partition.is_async() {
+            return false;
+        }
+        let backlog = self.store.borrow().wal().backlog_bytes();
+        let flush_ms = partition.config.borrow().flush_ms;
+        let in_time = flush_ms.is_none_or(|flush_ms| {
+            let (mut unsynced, now) = (partition.unsynced.borrow_mut(), monotonic_ms());
+            unsynced.appended(offset, now);
+            unsynced.may_answer(flush_ms, now)
+        });
+        backlog < ASYNC_BACKLOG_MAX && in_time
     }
 
     /// Answers once everything below `end` is durable: a duplicate of an append in flight waits for the original.
@@ -192,7 +208,11 @@ impl Shard {
 
     /// Answers those whose records are durable now.
     pub fn acknowledge(self: &Rc<Self>, partition: &Partition) {
-        let durable = self.store.borrow().durable_offset(partition.ix);
+        let (durable, end) = {
+            let store = self.store.borrow();
+            (store.durable_offset(partition.ix), store.end_offset(partition.ix))
+        };
+        partition.unsynced.borrow_mut().durable(durable, end);
         loop {
             let mut waiters = partition.waiters.borrow_mut();
             if waiters.front().is_none_or(|(end, _, _)| *end > durable) {
@@ -204,14 +224,15 @@ impl Shard {
         }
     }
 
-    /// The partition is gone: nobody waits for it any more.
+    /// The partition is gone: nobody waits for it any more. That does not fail those who asked for no answer: they
+    /// came before the deletion, and their connection goes on.
     pub fn fail_waiting(self: &Rc<Self>, partition: &Partition) {
-        for (_, _, waiter) in partition.waiters.take() {
-            self.refuse(waiter, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
-        }
-        let queue = partition.queue.take();
-        for append in queue {
-            self.refuse(append.waiter, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
+        let appended = partition.waiters.take().into_iter().map(|(_, _, waiter)| waiter);
+        let queued = partition.queue.take().into_iter().map(|append| append.waiter);
+        for waiter in appended.chain(queued) {
+            let silent = waiter.is_silent();
+            let code = if silent { ErrorCode::NONE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
+            self.refuse(waiter, code, None);
         }
     }
 
@@ -233,6 +254,7 @@ impl Shard {
             let (records, rules) = work;
             let check = move || batch::check(&records, &rules, wall_ms()).map(Checked::into_owned);
             let checked = glommio::executor().spawn_blocking(check).await;
+            pause(Step::Check).await;
             if let Some(head) = partition.queue.borrow_mut().front_mut() {
                 head.state = PendingState::Checked(checked);
             }
