@@ -13,6 +13,9 @@ use hashbrown::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Tries at making a folder that others remove: more than other shards have partitions to remove at a time.
+const FOLDER_TRIES: usize = 1000;
+
 /// Number of a job that is out.
 pub type JobId = u64;
 
@@ -205,21 +208,7 @@ fn run_work(disk: &dyn Disk, files: &Files, work: Work) -> io::Result<Output> {
             disk.sync_dir(parent(&path)).map_err(fatal)?;
         }
         Work::Write { path, make_dir, first, pieces, reserved, allocate } => {
-            if make_dir || first.is_some() {
-                disk.make_dirs(parent(&path))?;
-            }
-            if let Some(First { path, bytes }) = first {
-                // Synced at once: a truncation relies on it after any crash from now on.
-                replace_file(disk, &path, &bytes)?;
-            }
-            let file = match files.get(disk, &path) {
-                // Another shard removed the topic's last other partition, and the empty folder with it.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    disk.make_dirs(parent(&path))?;
-                    files.get(disk, &path)?
-                }
-                file => file?,
-            };
+            let file = open_in_folder(disk, files, &path, make_dir, first.as_ref())?;
             if allocate > reserved {
                 file.allocate(reserved, allocate)?;
             }
@@ -281,6 +270,36 @@ fn run_work(disk: &dyn Disk, files: &Files, work: Work) -> io::Result<Output> {
         Work::Cut(cut) => cut::cut(disk, files, &cut)?,
     }
     Ok(Output::Done)
+}
+
+/// Opens a segment to be written, behind the file that comes before its first bytes. Other shards remove their
+/// partitions of the topic, and its folder with the last one that is there, also while this one makes its own below
+/// it: then it is made again.
+fn open_in_folder(
+    disk: &dyn Disk,
+    files: &Files,
+    path: &str,
+    make_dir: bool,
+    first: Option<&First>,
+) -> io::Result<Arc<dyn File>> {
+    let open = |make_dir: bool| {
+        if make_dir {
+            disk.make_dirs(parent(path))?;
+        }
+        if let Some(First { path, bytes }) = first {
+            // Synced at once: a truncation relies on it after any crash from now on.
+            replace_file(disk, path, bytes)?;
+        }
+        files.get(disk, path)
+    };
+    let mut make_dir = make_dir || first.is_some();
+    for _ in 0..FOLDER_TRIES {
+        match open(make_dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => make_dir = true,
+            opened => return opened,
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("{path}: its folder goes as often as it is made")))
 }
 
 fn encoded(index: &SegmentIndex) -> Vec<u8> {
@@ -387,4 +406,92 @@ pub(crate) fn scan_segment(disk: &dyn Disk, path: &str, base: i64, bytes: u64) -
         at += info.size as u64;
     }
     Ok(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Entry, RealDisk};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A disk on which somebody else removes files and folders between two steps of a job.
+    struct Shared {
+        disk: RealDisk,
+        /// So many times a topic's folder goes while one is made below it.
+        folder_goes: AtomicUsize,
+        /// Removed as soon as it was listed.
+        goes: Option<&'static str>,
+    }
+
+    impl Disk for Shared {
+        fn open(&self, path: &str, how: Open) -> io::Result<Arc<dyn File>> {
+            self.disk.open(path, how)
+        }
+
+        fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
+            let entries = self.disk.list(dir);
+            if let Some(path) = self.goes.filter(|path| parent(path) == dir) {
+                self.disk.remove_file(path)?;
+            }
+            entries
+        }
+
+        fn make_dirs(&self, dir: &str) -> io::Result<()> {
+            let left =
+                self.folder_goes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+            if left.is_ok() { Err(io::ErrorKind::NotFound.into()) } else { self.disk.make_dirs(dir) }
+        }
+
+        fn sync_dir(&self, dir: &str) -> io::Result<()> {
+            self.disk.sync_dir(dir)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.disk.rename(from, to)
+        }
+
+        fn remove_file(&self, path: &str) -> io::Result<()> {
+            self.disk.remove_file(path)
+        }
+
+        fn remove_dir(&self, dir: &str) -> io::Result<()> {
+            self.disk.remove_dir(dir)
+        }
+
+        fn free_bytes(&self) -> io::Result<u64> {
+            self.disk.free_bytes()
+        }
+    }
+
+    fn write(make_dir: bool) -> Work {
+        let path = "topics/t/0/0.log".to_owned();
+        Work::Write { path, make_dir, first: None, pieces: Vec::new(), reserved: 0, allocate: 0 }
+    }
+
+    #[test]
+    fn a_folder_that_others_remove_is_made_again() {
+        for (make_dir, goes) in [(true, 0), (true, 1), (true, 3), (false, 0), (false, 2)] {
+            let folder = tempfile::tempdir().unwrap();
+            let disk = RealDisk::new(folder.path());
+            let disk = Shared { disk, folder_goes: AtomicUsize::new(goes), goes: None };
+            let done = run(&disk, &Files::new(4), Job(write(make_dir)));
+            assert!(done.is_ok(), "{make_dir} {goes}: {done:?}");
+            assert!(folder.path().join("topics/t/0/0.log").is_file());
+        }
+    }
+
+    #[test]
+    fn a_partition_goes_while_retention_removes_its_segments() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(folder.path());
+        let disk = Shared { disk, folder_goes: AtomicUsize::new(0), goes: Some("topics/t/0/0.log") };
+        let files = Files::new(4);
+        run(&disk, &files, Job(write(true))).unwrap();
+        run(&disk, &files, Job(Work::RemovePartition { dir: "topics/t/0".to_owned() })).unwrap();
+        assert!(!folder.path().join("topics/t").exists());
+        // And retention, when it comes last.
+        let remove =
+            Work::Remove { dir: "topics/t/0".to_owned(), files: vec!["topics/t/0/0.log".to_owned()] };
+        run(&disk, &files, Job(remove)).unwrap();
+    }
 }

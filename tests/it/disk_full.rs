@@ -4,9 +4,10 @@
 //! Where this user may not mount, the test fails and says so, unless `RINGLOG_NO_MOUNT=1` says that it may be left
 //! out.
 
+use kafka_protocol::messages::ProduceRequest;
 use ringlog_tests::broker::{Broker, Start, folder};
-use ringlog_tests::client::Client;
-use ringlog_tests::requests::{KEPT_FROM, record};
+use ringlog_tests::client::{Client, decode, frame, read_frame};
+use ringlog_tests::requests::{KEPT_FROM, PRODUCE, produce, produced, record};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -144,6 +145,61 @@ fn a_full_disk_refuses_produce_and_nothing_else() {
         assert!(old.clone().all(|(stored, taken)| stored.bytes[KEPT_FROM..] == taken[..]));
         broker.stop();
     });
+}
+
+/// Appends are taken until there is no room for what must be written because of them; a stop then ends, and what
+/// was acknowledged is there when there is room again.
+#[test]
+fn a_stop_on_a_full_disk_ends_in_order() {
+    const CONNECTIONS: usize = 4;
+    with_small_disk(|disk| {
+        let broker = start(&disk.data());
+        let mut client = broker.client();
+        client.create_topic("t", 4, &[("segment.bytes", "8388608")]);
+        let (tell, told) = std::sync::mpsc::channel();
+        let floods: Vec<_> = (0..CONNECTIONS as i32)
+            .map(|partition| {
+                let (mut client, tell) = (broker.client(), tell.clone());
+                std::thread::spawn(move || flood(&mut client, partition, &tell))
+            })
+            .collect();
+        // They are at work. Then somebody takes all the room there is.
+        (0..20).for_each(|_| told.recv().unwrap());
+        let (ballast, rest) = (disk.mount_point().join("ballast"), disk.mount_point().join("rest"));
+        let avail = format!("df -BM --output=avail {} | tail -1 | tr -dc 0-9", disk.mount_point().display());
+        run("sh", &["-c", &format!("fallocate -l $(($({avail}) - 30))M {}", ballast.display())]).unwrap();
+        run("sh", &["-c", &format!("cat /dev/zero 2> /dev/null > {} || true", rest.display())]).unwrap();
+        broker.wait_stderr("produce is refused until there is room", 1);
+        broker.stop();
+        let acknowledged: Vec<i64> = floods.into_iter().map(|flood| flood.join().unwrap()).collect();
+        std::fs::remove_file(&ballast).unwrap();
+        std::fs::remove_file(&rest).unwrap();
+        let broker = start(&disk.data());
+        let mut client = broker.client();
+        for (partition, acknowledged) in acknowledged.into_iter().enumerate() {
+            assert!(client.read_all("t", partition as i32, 0).len() as i64 >= acknowledged);
+        }
+        broker.stop();
+    });
+}
+
+/// Produces, several requests at a time, until the connection ends; gives how many were acknowledged.
+fn flood(client: &mut Client, partition: i32, tell: &std::sync::mpsc::Sender<()>) -> i64 {
+    const AHEAD: i32 = 8;
+    let request = produce(-1, &[("t", partition, record(&[1; 800_000]))]);
+    let mut acknowledged = 0;
+    for id in 1.. {
+        if client.send_raw(&frame(&request, PRODUCE, id)).is_err() {
+            break;
+        }
+        if id <= AHEAD {
+            continue;
+        }
+        let Ok(answer) = read_frame(&mut client.stream) else { break };
+        acknowledged += i64::from(produced(&decode::<ProduceRequest>(answer, PRODUCE).1)[0].0 == 0);
+        let _ = tell.send(());
+    }
+    acknowledged
 }
 
 #[test]

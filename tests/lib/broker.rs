@@ -284,9 +284,14 @@ impl Broker {
     /// SIGTERM, and a clean end.
     ///
     /// # Panics
-    /// When it does not end with 0.
+    /// When it does not end, or not with 0.
     pub fn stop(mut self) {
         self.signal("TERM");
+        let deadline = ringlog::clock::monotonic_ms() + PATIENCE.as_secs() * 1000;
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            assert!(ringlog::clock::monotonic_ms() < deadline, "it does not stop: {}", self.stderr());
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let status = self.wait();
         assert_eq!(status.code(), Some(0), "a stop is clean: {}", self.stderr());
     }
