@@ -2,6 +2,7 @@
 
 use crate::machine::error::ErrorCode;
 use crate::shard::Shard;
+use crate::shard::all::all;
 use crate::shard::ask::{ActiveProducer, Ask, Question, Told};
 use crate::shard::partitions::{Partition, Place};
 use crate::shard::perturb::{Step, pause};
@@ -9,7 +10,10 @@ use crate::shard::produce::Waiter;
 use futures_channel::oneshot;
 use ringlog_storage::reader::Found;
 use ringlog_storage::wal::Lsn;
+use std::pin::Pin;
 use std::rc::Rc;
+
+type LocalBoxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// ListOffsets' special timestamps.
 const LATEST: i64 = -1;
@@ -28,26 +32,30 @@ impl Shard {
             let shard = self.node.shard_of(&ask.key);
             groups[shard].push((place, ask));
         }
-        for (shard, group) in groups.into_iter().enumerate().filter(|(_, group)| !group.is_empty()) {
-            let answers = if shard == self.id {
-                self.answer_asks(group).await
-            } else {
-                self.call_async(shard, move |shard| async move { shard.answer_asks(group).await }).await
-            };
-            for (place, answer) in answers {
-                told[place] = Some(answer);
+        let ask = |(shard, group): (usize, Vec<(usize, Ask)>)| -> LocalBoxed<Vec<(usize, Told)>> {
+            let me = Rc::clone(self);
+            if shard == self.id {
+                // In a task of its own: who asks may not wait for the answer, what was begun takes effect all the same.
+                let answers = glommio::spawn_local(async move { me.answer_asks(group).await }).detach();
+                return Box::pin(
+                    async move { answers.await.expect("it ends with its shard at the earliest") },
+                );
             }
+            let there = move |shard: Rc<Shard>| async move { shard.answer_asks(group).await };
+            Box::pin(async move { me.call_async(shard, there).await })
+        };
+        let asked = groups.into_iter().enumerate().filter(|(_, group)| !group.is_empty()).map(ask).collect();
+        for (place, answer) in all(asked).await.into_iter().flatten() {
+            told[place] = Some(answer);
         }
         told.into_iter().map(|t| t.expect("every question is answered")).collect()
     }
 
     async fn answer_asks(self: &Rc<Self>, asks: Vec<(usize, Ask)>) -> Vec<(usize, Told)> {
-        let mut answers = Vec::with_capacity(asks.len());
-        for (place, ask) in asks {
-            let answer = self.answer_ask(&ask).await.unwrap_or_else(Told::Error);
-            answers.push((place, answer));
-        }
-        answers
+        let answer = |(place, ask): (usize, Ask)| async move {
+            (place, self.answer_ask(&ask).await.unwrap_or_else(Told::Error))
+        };
+        all(asks.into_iter().map(answer).collect()).await
     }
 
     async fn answer_ask(self: &Rc<Self>, ask: &Ask) -> Result<Told, ErrorCode> {
@@ -116,11 +124,25 @@ impl Shard {
         timestamp: i64,
         limit: i64,
     ) -> Result<Told, ErrorCode> {
-        let plan = self.store.borrow().search(partition.ix, timestamp, limit);
-        let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
-        let search = move || plan.run(&segments, &*disk);
-        let found = glommio::executor().spawn_blocking(search).await;
-        pause(Step::Read).await;
+        // Planned only when it is its turn: a plan keeps chunks in memory.
+        let permit = self.cold_reads.acquire_permit(1).await;
+        let _permit = permit.expect("the semaphore lives as long as its shard");
+        let found = loop {
+            if partition.deleted.get() {
+                return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+            }
+            let start = self.store.borrow().start_offset(partition.ix);
+            let plan = self.store.borrow().search(partition.ix, timestamp, limit);
+            let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
+            let search = move || plan.run(&segments, &*disk);
+            let found = glommio::executor().spawn_blocking(search).await;
+            pause(Step::Read).await;
+            let moved = partition.deleted.get() || self.store.borrow().start_offset(partition.ix) != start;
+            // Files that the plan named may have been deleted since.
+            if found.is_ok() || !moved {
+                break found;
+            }
+        };
         match found {
             Ok(Some(Found { offset, timestamp, leader_epoch })) => {
                 Ok(Told::Offset { offset, timestamp, leader_epoch })

@@ -126,16 +126,16 @@ impl Shard {
                 self.settle(conn, id);
                 self.produce(conn, id, head, &produce, shared, reservation);
             }
-            Kind::Fetch => {
-                match FetchRequest::decode(head.api_version, body) {
-                    Ok(fetch) => {
-                        self.settle(conn, id);
-                        self.fetch(conn, id, head, &fetch);
-                    }
-                    Err(error) => self.malformed(conn, &error),
+            Kind::Fetch => match FetchRequest::decode(head.api_version, body) {
+                Ok(fetch) => {
+                    self.settle(conn, id);
+                    self.fetch(conn, id, head, &fetch, self.hold(reservation));
                 }
-                self.release(reservation);
-            }
+                Err(error) => {
+                    self.malformed(conn, &error);
+                    self.release(reservation);
+                }
+            },
             kind => {
                 let body = shared.map_or_else(|| Bytes::copy_from_slice(body), |all| all.slice_ref(body));
                 self.start_handler(conn, id, kind, head, body, reservation);

@@ -14,7 +14,6 @@ use crate::machine::fetch_session::{
 use crate::shard::Shard;
 use crate::shard::connection::Conn;
 use crate::shard::memory::Held;
-use crate::shard::records::RecordHandle;
 use crate::shard::watch::{Signal, Watcher};
 use futures_lite::FutureExt;
 use read::{Found, ReadPart};
@@ -81,6 +80,7 @@ impl Shard {
         id: RequestId,
         head: &RequestHead<'_>,
         request: &FetchRequest<'_>,
+        memory: Held,
     ) {
         self.counters.fetch_requests.increment();
         let partitions = request.topics().flat_map(|topic| {
@@ -124,13 +124,14 @@ impl Shard {
         let replica = request.replica_id >= 0;
         let shard = Rc::clone(self);
         glommio::spawn_local(async move {
-            shard.run_fetch(fetch, replica).await;
+            shard.run_fetch(fetch, replica, memory).await;
             shard.pump();
         })
         .detach();
     }
 
-    async fn run_fetch(self: &Rc<Self>, mut fetch: Fetch, replica: bool) {
+    /// Carries a fetch out. `memory` is what its request is charged with, until it is the connection's next.
+    async fn run_fetch(self: &Rc<Self>, mut fetch: Fetch, replica: bool, memory: Held) {
         if replica {
             // Only a peer connection proves who asks.
             return fetch.answer_error(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
@@ -138,6 +139,7 @@ impl Shard {
         // A client may send many at once, and read none of the answers: what is read for one that is not the next
         // to be answered would hold memory that others need, behind a long poll of the client's own.
         fetch.conn.turn(fetch.id).await;
+        drop(memory);
         let session = std::mem::replace(
             &mut fetch.session,
             SessionRequest {
@@ -217,29 +219,35 @@ impl Shard {
         mut found: Vec<Found>,
         mut bytes: usize,
     ) -> (Vec<Found>, Option<Held>) {
-        while bytes > 0 {
-            let mut held = match self.response_memory(bytes) {
-                Ok(held) => held,
-                Err(told) => {
+        let memory = |found: &[Found]| found.iter().map(|f| f.memory).sum::<usize>();
+        let mut needed = memory(&found);
+        loop {
+            let asked = (needed > 0).then(|| self.response_memory(needed));
+            let held = match asked {
+                None => None,
+                Some(Ok(held)) => Some(held),
+                Some(Err(told)) => {
                     drop(std::mem::take(&mut found));
                     let held = self.awaited_memory(told).await;
                     found = self.read_plan(plan, fetch.max_bytes.min(bytes)).await.1;
-                    held
+                    Some(held)
                 }
             };
-            self.read_cold(&mut found).await;
-            let read: usize = found.iter().flat_map(|f| &f.records).map(RecordHandle::memory).sum();
-            if read <= held.bytes() {
-                held.shrink(read);
-                return (found, Some(held));
+            let room = held.as_ref().map_or(0, Held::bytes);
+            if memory(&found) <= room {
+                self.read_cold(&mut found).await;
             }
-            // The first batch is larger than anybody could know: charged as what it is, and read again.
+            needed = memory(&found);
+            if needed <= room {
+                return (found, held.map(|held| held.shrunk(needed)));
+            }
+            // The first batch is larger than anybody could know, or more has come: charged as it is, and again.
             drop(held);
+            bytes = bytes.max(found.iter().map(|f| f.bytes).sum());
             drop(std::mem::take(&mut found));
-            bytes = read;
             found = self.read_plan(plan, fetch.max_bytes.min(bytes)).await.1;
+            needed = needed.max(memory(&found));
         }
-        (found, None)
     }
 
     /// Waits until a partition has more than was found, or the time is up.

@@ -34,6 +34,13 @@ pub struct Groups {
     hosts: HashMap<i32, Host, foldhash::fast::RandomState>,
 }
 
+impl Groups {
+    /// The coordinator of just this partition: not of one that was made after it was deleted.
+    fn host_of(&mut self, partition: &Rc<Partition>) -> Option<&mut Host> {
+        self.hosts.get_mut(&partition.key.partition).filter(|host| Rc::ptr_eq(&host.partition, partition))
+    }
+}
+
 struct Host {
     coordinator: Coordinator,
     partition: Rc<Partition>,
@@ -199,7 +206,7 @@ impl Shard {
                     Ok(()) => shard.carry_out(index),
                     Err(error) => {
                         tracing::error!("loading groups of {OFFSETS_TOPIC} {index}: {error}");
-                        if let Some(host) = shard.groups.borrow_mut().hosts.get_mut(&index) {
+                        if let Some(host) = shard.groups.borrow_mut().host_of(&partition) {
                             host.coordinator.resign(ErrorCode::COORDINATOR_NOT_AVAILABLE);
                         }
                     }
@@ -217,13 +224,16 @@ impl Shard {
         let end = self.store.borrow().end_offset(partition.ix);
         while at < end {
             let bytes = self.read_for_load(partition, at, end).await?;
+            if partition.deleted.get() {
+                return Ok(());
+            }
             let mut rest = &bytes[..];
             while !rest.is_empty() {
                 let info = batch::peek(rest).map_err(|e| e.to_string())?;
                 let records = records_of(rest, super::partitions::DECOMPRESSED_BYTES_MAX);
                 let records = records.map_err(|e| e.to_string())?;
                 let mut groups = self.groups.borrow_mut();
-                let Some(host) = groups.hosts.get_mut(&index) else { return Ok(()) };
+                let Some(host) = groups.host_of(partition) else { return Ok(()) };
                 for record in records.iter() {
                     let record = record.map_err(|e| e.to_string())?;
                     let time = info.timestamp_of(record.timestamp_delta);
@@ -240,7 +250,7 @@ impl Shard {
                 rest = rest.get(info.size..).ok_or("a batch that is cut short")?;
             }
         }
-        if let Some(host) = self.groups.borrow_mut().hosts.get_mut(&index) {
+        if let Some(host) = self.groups.borrow_mut().host_of(partition) {
             // What was left by those before counts as growth, or a partition would grow with every start.
             host.bytes_then = Some(0);
             host.coordinator.loaded(now());
@@ -257,6 +267,7 @@ impl Shard {
             ReadPlan::Cold(cold) => {
                 let (disk, segments) = (self.node.disk.clone(), self.node.segments.clone());
                 let read = move || segments.read_copy(&*disk, &cold, at, end, LOAD_BYTES);
+                let _permit = self.cold_reads.acquire_permit(1).await.map_err(|e| e.to_string())?;
                 let read = glommio::executor().spawn_blocking(read).await;
                 pause(Step::Read).await;
                 read.map_err(|e| e.to_string())

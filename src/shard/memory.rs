@@ -18,10 +18,11 @@ impl Held {
     }
 
     /// Gives back what was reserved beyond `bytes`.
-    pub fn shrink(&mut self, bytes: usize) {
+    pub fn shrunk(mut self, bytes: usize) -> Held {
         if let (Some(shard), Some(reservation)) = (self.shard.upgrade(), &mut self.reservation) {
             shard.shrink(reservation, bytes);
         }
+        self
     }
 
     /// The memory itself, to be given back by hand.

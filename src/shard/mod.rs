@@ -18,6 +18,7 @@
 //! | `watchdog` | bounds glommio's lost wake-up |
 //! | `perturb` | where tests pause and reorder what is done off the shard |
 
+mod all;
 mod answers;
 pub mod ask;
 pub mod connection;

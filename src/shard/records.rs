@@ -27,8 +27,7 @@ impl RecordHandle {
     pub fn memory(&self) -> usize {
         match self {
             RecordHandle::Tail(slice) => slice.len(),
-            RecordHandle::Cold(ColdRecords::Mapped(..)) => 0,
-            RecordHandle::Cold(records @ ColdRecords::Read(..)) => records.len(),
+            RecordHandle::Cold(records) => records.memory(),
         }
     }
 }

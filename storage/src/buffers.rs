@@ -6,7 +6,7 @@ use crate::disk::block_ceil;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Sizes are multiples of this, so that nearly equal reads share their buffers.
+/// Larger sizes are multiples of this, so that nearly equal reads share their buffers.
 const STEP: usize = 64 << 10;
 /// Bytes that are kept for the next reads; what comes back beyond is freed.
 const KEPT_BYTES_MAX: usize = 32 << 20;
@@ -25,21 +25,35 @@ struct Free {
 }
 
 impl Free {
-    /// A buffer of `len` bytes or a little more.
     fn take(&mut self, len: usize) -> Option<AlignedBuffer> {
-        let fits = |buffer: &AlignedBuffer| (len..=2 * len).contains(&buffer.len());
-        let at = self.buffers.iter().rposition(fits)?;
+        let at = self.buffers.iter().rposition(|buffer| buffer.len() == len)?;
         let buffer = self.buffers.remove(at);
         self.bytes -= buffer.len();
         Some(buffer)
     }
+
+    fn keep(&mut self, buffer: AlignedBuffer) {
+        self.bytes += buffer.len();
+        self.buffers.push(buffer);
+        while self.bytes > KEPT_BYTES_MAX {
+            // Of a size that is asked for no more, or at least not lately.
+            let oldest = self.buffers.remove(0);
+            self.bytes -= oldest.len();
+        }
+    }
+}
+
+/// Bytes of memory that a buffer for `len` bytes takes.
+pub(crate) fn size_for(len: usize) -> usize {
+    let blocks = block_ceil(len.max(1) as u64) as usize;
+    if blocks < STEP { blocks } else { blocks.next_multiple_of(STEP) }
 }
 
 impl Buffers {
     /// A buffer of `len` bytes, rounded up to whole blocks. What it holds is left from former uses.
     pub fn get(&self, len: usize) -> Buffer {
         let used = block_ceil(len.max(1) as u64) as usize;
-        let size = used.next_multiple_of(STEP);
+        let size = size_for(len);
         let known = self.lock().take(size);
         let memory = known.unwrap_or_else(|| AlignedBuffer::zeroed(size));
         Buffer { memory: Some(memory), used, pool: self.clone() }
@@ -47,14 +61,6 @@ impl Buffers {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn give_back(&self, buffer: AlignedBuffer) {
-        let mut free = self.lock();
-        if free.bytes + buffer.len() <= KEPT_BYTES_MAX {
-            free.bytes += buffer.len();
-            free.buffers.push(buffer);
-        }
     }
 }
 
@@ -64,6 +70,14 @@ pub struct Buffer {
     memory: Option<AlignedBuffer>,
     used: usize,
     pool: Buffers,
+}
+
+impl Buffer {
+    /// Bytes of memory that it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory.as_ref().map_or(0, |memory| memory.len())
+    }
 }
 
 impl Deref for Buffer {
@@ -82,7 +96,7 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(memory) = self.memory.take() {
-            self.pool.give_back(memory);
+            self.pool.lock().keep(memory);
         }
     }
 }
@@ -101,18 +115,20 @@ mod tests {
     #[test]
     fn what_comes_back_is_used_again_for_reads_of_about_its_size() {
         let pool = Buffers::default();
-        let address = pool.get(STEP).as_ptr();
-        let again = pool.get(STEP - 5);
+        let address = pool.get(2 * STEP).as_ptr();
+        let again = pool.get(2 * STEP - 5);
         assert_eq!(again.as_ptr(), address);
-        let other = pool.get(STEP);
+        let other = pool.get(2 * STEP);
         assert_ne!(other.as_ptr(), address, "it is in use");
         drop((again, other));
         let large = pool.get(3 * STEP);
-        assert_eq!(pool.lock().buffers.len(), 2, "both are too small for that");
-        drop(large);
-        let small = pool.get(1);
-        assert!(pool.lock().buffers.iter().any(|b| b.len() == 3 * STEP), "that one is too large");
-        drop(small);
+        assert_eq!((pool.lock().buffers.len(), large.memory()), (2, 3 * STEP), "both are too small for that");
+    }
+
+    #[test]
+    fn a_small_read_takes_little_memory() {
+        assert_eq!([size_for(1), size_for(BLOCK), size_for(BLOCK + 1)], [BLOCK, BLOCK, 2 * BLOCK]);
+        assert_eq!([size_for(STEP), size_for(STEP + 1)], [STEP, 2 * STEP]);
     }
 
     #[test]
@@ -122,5 +138,7 @@ mod tests {
         drop(many);
         assert_eq!(pool.lock().bytes, KEPT_BYTES_MAX);
         assert_eq!(pool.lock().buffers.len(), 32);
+        drop(pool.get(2 << 20));
+        assert_eq!(pool.lock().bytes, KEPT_BYTES_MAX, "the oldest make room for what is asked for now");
     }
 }

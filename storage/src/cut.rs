@@ -222,7 +222,15 @@ pub(crate) fn cut(disk: &dyn Disk, files: &Files, cut: &CutFiles) -> io::Result<
 /// one keeps that.
 fn copy_beside(disk: &dyn Disk, path: &str, bytes: u64) -> io::Result<()> {
     let beside = beside(path);
-    let (from, to) = (disk.open(path, Open::ReadDirect)?, disk.open(&beside, Open::Direct)?);
+    copy(disk, path, &beside, bytes).inspect_err(|_| {
+        // Where there is no room, half a copy does not take what is left of it.
+        let _ = disk.remove_file(&beside);
+    })?;
+    disk.rename(&beside, path)
+}
+
+fn copy(disk: &dyn Disk, path: &str, beside: &str, bytes: u64) -> io::Result<()> {
+    let (from, to) = (disk.open(path, Open::ReadDirect)?, disk.open(beside, Open::Direct)?);
     to.set_len(0)?;
     let mut buffer = AlignedBuffer::zeroed(COPY_BYTES.min(block_ceil(bytes) as usize));
     let mut at = 0;
@@ -238,8 +246,7 @@ fn copy_beside(disk: &dyn Disk, path: &str, bytes: u64) -> io::Result<()> {
         at += len as u64;
     }
     assert!(buffer.len().is_multiple_of(BLOCK), "pieces are whole blocks");
-    to.sync().map_err(fatal)?;
-    disk.rename(&beside, path)
+    to.sync().map_err(fatal)
 }
 
 #[cfg(test)]

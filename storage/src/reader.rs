@@ -36,6 +36,15 @@ impl ColdRecords {
         }
     }
 
+    /// Bytes of memory that they keep in use: none for what is mapped.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        match self {
+            ColdRecords::Mapped(..) => 0,
+            ColdRecords::Read(buffer, _) => buffer.memory(),
+        }
+    }
+
     /// Their number.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -75,6 +84,8 @@ struct Opened {
     clock: u64,
     /// Truncations of the partitions whose logs were cut, by folder: see [`ColdRead::cuts`].
     cuts: HashMap<String, u64, foldhash::fast::RandomState>,
+    /// How often files were let go of because they were cut or removed.
+    purges: u64,
 }
 
 impl Opened {
@@ -105,7 +116,9 @@ impl Segments {
 
     /// Lets go of a removed segment's file, so that its space is free.
     pub fn forget(&self, path: &str) {
-        self.lock().by_path.remove(path);
+        let mut opened = self.lock();
+        opened.purges += 1;
+        opened.by_path.remove(path);
     }
 
     /// Lets go of all files of a partition whose log was cut, and refuses what was planned before: it was cut `cuts`
@@ -114,6 +127,7 @@ impl Segments {
     pub fn cut(&self, dir: &str, cuts: u64) {
         let mut opened = self.lock();
         opened.cuts.insert(dir.to_owned(), cuts);
+        opened.purges += 1;
         if !mutant::on(Mutant::StaleIndex) {
             opened.by_path.retain(|path, _| parent(path) != dir);
         }
@@ -123,6 +137,7 @@ impl Segments {
     pub fn forget_below(&self, dir: &str) {
         let below = |path: &String| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
         let mut opened = self.lock();
+        opened.purges += 1;
         opened.by_path.retain(|path, _| !below(path));
         opened.cuts.remove(dir);
     }
@@ -131,7 +146,7 @@ impl Segments {
         let mut opened = self.lock();
         opened.check(read)?;
         opened.clock += 1;
-        let clock = opened.clock;
+        let (clock, purges) = (opened.clock, opened.purges);
         let known = opened.by_path.get_mut(&read.log).map(|(segment, used)| {
             *used = clock;
             Arc::clone(segment)
@@ -143,6 +158,10 @@ impl Segments {
         };
         let mut opened = self.lock();
         opened.check(read)?;
+        if opened.purges != purges {
+            // It may be a file that was cut or removed since it was opened: good for this read, not for later ones.
+            return Ok(segment);
+        }
         if opened.by_path.len() >= self.limit {
             let oldest = opened.by_path.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(path) = oldest.map(|(path, _)| path.clone()) {

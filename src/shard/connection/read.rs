@@ -100,27 +100,28 @@ async fn handle_held(shard: &Rc<Shard>, conn: &Rc<Conn>, mut bytes: Bytes) -> Op
 }
 
 /// What to do next, after handling stopped with `rest` left over.
-async fn after_stop(shard: &Rc<Shard>, conn: &Rc<Conn>, rest: Bytes, stop: Stop) -> Option<Unread> {
-    match stop {
-        Stop::Closed => None,
-        Stop::Need(_) if rest.is_empty() => Some(Unread::None),
-        Stop::Need(need) => {
-            let reservation = match shard.reserve(conn, class_of(&rest), need) {
-                Some(reservation) => reservation,
-                None => conn.granted().await?,
-            };
-            let mut buffer = vec![0; need];
-            buffer[..rest.len()].copy_from_slice(&rest);
-            Some(Unread::Partial { buffer, filled: rest.len(), reservation })
-        }
-        Stop::NoRoom => Some(Unread::Held(rest)),
-        Stop::NoBudget => {
-            let reservation = conn.granted().await?;
-            conn.room().await;
-            let (done, stop) = handle_frames(shard, conn, &rest, Some(&rest), Some(reservation));
-            shard.pump();
-            // Boxed, for it may come back here as often as the budget is spent.
-            Box::pin(after_stop(shard, conn, rest.slice(done..), stop)).await
+async fn after_stop(shard: &Rc<Shard>, conn: &Rc<Conn>, mut rest: Bytes, mut stop: Stop) -> Option<Unread> {
+    loop {
+        match stop {
+            Stop::Closed => return None,
+            Stop::Need(_) if rest.is_empty() => return Some(Unread::None),
+            Stop::Need(need) => {
+                let reservation = match shard.reserve(conn, class_of(&rest), need) {
+                    Some(reservation) => reservation,
+                    None => conn.granted().await?,
+                };
+                let mut buffer = vec![0; need];
+                buffer[..rest.len()].copy_from_slice(&rest);
+                return Some(Unread::Partial { buffer, filled: rest.len(), reservation });
+            }
+            Stop::NoRoom => return Some(Unread::Held(rest)),
+            Stop::NoBudget => {
+                let reservation = conn.granted().await?;
+                conn.room().await;
+                let (done, again) = handle_frames(shard, conn, &rest, Some(&rest), Some(reservation));
+                shard.pump();
+                (rest, stop) = (rest.slice(done..), again);
+            }
         }
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Found {
     pub records: Vec<RecordHandle>,
     /// Bytes of the records; of those that are still to be read from a file, how many they may be.
     pub bytes: usize,
+    /// Bytes of memory that they take, or will take.
+    pub memory: usize,
     pub cold: Option<Cold>,
 }
 
@@ -66,6 +68,7 @@ impl Found {
             leader: None,
             records: Vec::new(),
             bytes: 0,
+            memory: 0,
             cold: None,
         }
     }
@@ -169,13 +172,14 @@ impl Shard {
             ReadPlan::OutOfRange => Found::error(part.place, ErrorCode::OFFSET_OUT_OF_RANGE),
             // The first batch of a response is returned whatever its size; others only if they fit.
             ReadPlan::Tail(read) if read.bytes <= max || room.first => {
-                found.bytes = read.bytes;
+                (found.bytes, found.memory) = (read.bytes, read.bytes);
                 found.records = read.slices.into_iter().map(RecordHandle::Tail).collect();
                 found
             }
             ReadPlan::Cold(read) if max > 0 || room.first => {
                 let offset = params.fetch_offset;
                 found.bytes = max.max(1).min(usize::try_from(read.bytes).unwrap_or(max));
+                found.memory = read.memory_for(max);
                 found.cold = Some(Cold { key: part.key, read, offset, limit, max, first: room.first });
                 found
             }
@@ -192,10 +196,10 @@ impl Shard {
         let reads: Vec<_> = found.iter_mut().map(start).collect();
         for (found, read) in found.iter_mut().zip(reads) {
             let Some(read) = read else { continue };
-            (found.records, found.bytes) = (Vec::new(), 0);
+            (found.records, found.bytes, found.memory) = (Vec::new(), 0, 0);
             match read.await {
                 Ok(Some(records)) => {
-                    found.bytes = records.len();
+                    (found.bytes, found.memory) = (records.len(), records.memory());
                     found.records.push(RecordHandle::Cold(records));
                 }
                 Ok(None) => {}

@@ -33,8 +33,10 @@ pub struct PendingAppend {
 
 enum PendingState {
     Fresh,
-    /// It is being checked, or its partition's last block is being read, off the shard.
+    /// It is being checked off the shard.
     Out,
+    /// Its partition's last block is being read, or its log is being cut.
+    Held,
     Checked(Result<Checked<'static>, Refusal>),
 }
 
@@ -94,7 +96,8 @@ impl Shard {
         let outcome = match state {
             PendingState::Checked(Ok(checked)) => self.append_checked(partition, &checked, acks, waiter),
             PendingState::Checked(Err(refusal)) => self.refuse_records(waiter, refusal),
-            PendingState::Fresh | PendingState::Out => {
+            PendingState::Out => unreachable!("what is being checked stays at the head of its queue"),
+            PendingState::Fresh | PendingState::Held => {
                 let rules = rules_for(partition, zstd_allowed, internal);
                 if batch::peek(records).is_ok_and(|info| batch::needs_decompression(&info, &rules)) {
                     Appended::Wait(waiter, PendingState::Fresh)
@@ -152,7 +155,7 @@ impl Shard {
         let mut store = self.store.borrow_mut();
         if store.must_load_block(partition.ix) {
             // The check is repeated when the block is there: the records are borrowed and cannot wait.
-            return Appended::Wait(waiter, PendingState::Out);
+            return Appended::Wait(waiter, PendingState::Held);
         }
         let appended = store.append(partition.ix, checked, partition.leader_epoch.get(), wall_ms());
         drop(store);
@@ -255,7 +258,9 @@ impl Shard {
             let check = move || batch::check(&records, &rules, wall_ms()).map(Checked::into_owned);
             let checked = glommio::executor().spawn_blocking(check).await;
             pause(Step::Check).await;
+            // The queue was emptied meanwhile where the partition was deleted.
             if let Some(head) = partition.queue.borrow_mut().front_mut() {
+                assert!(matches!(head.state, PendingState::Out), "one check of the head at a time");
                 head.state = PendingState::Checked(checked);
             }
             shard.resume_queue(&partition);
@@ -267,7 +272,9 @@ impl Shard {
     /// Goes on with a partition's queue.
     pub fn resume_queue(self: &Rc<Self>, partition: &Rc<Partition>) {
         loop {
-            let Some(head) = partition.queue.borrow_mut().pop_front() else { return };
+            let settled = |head: &mut PendingAppend| !matches!(head.state, PendingState::Out);
+            // A head that is being checked comes back by itself.
+            let Some(head) = partition.queue.borrow_mut().pop_front_if(settled) else { return };
             let records = head.records.clone();
             if let Some(mut waiting) = self.try_append(partition, &records, head) {
                 waiting.records = records;

@@ -63,10 +63,12 @@ fn records_are_deleted_in_their_turn_between_appends_and_fetches() {
     let mut client = lab.client();
     client.create_topic("t", 6, &[]);
     client.create_topic("gzip", 6, &[("compression.type", "gzip")]);
+    client.create_topic("async", 6, &[("ringlog.durability", "async")]);
     for round in 0..3 {
         for partition in 0..6 {
             delete_between_appends(&mut client, "t", partition, 5 * round);
             delete_between_appends(&mut client, "gzip", partition, 5 * round);
+            delete_between_appends(&mut client, "async", partition, 5 * round);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One open segment file and its index: which of its bytes are the batches that a read is for.
 
 use crate::batch::{BatchInfo, HEADER_BYTES, HeaderError, peek};
-use crate::buffers::{Buffer, Buffers};
+use crate::buffers::{Buffer, Buffers, size_for};
 use crate::disk::{Disk, File, Open, Shared, block_ceil, block_floor, read_file};
 use crate::index::{SCAN_INTERVAL_BYTES, SegmentIndex};
 use crate::reader::{ColdRecords, Found, find_in_batch};
@@ -178,12 +178,23 @@ impl Segment {
             match cut {
                 Cut::Batches { start, end, end_offset } => {
                     let found = range.start + start..range.start + end;
-                    return Ok((ColdRecords::Read(Arc::new(buffer), found), end_offset));
+                    return Ok((self.fitted(buffer, found), end_offset));
                 }
                 Cut::Needs(more) if from + more as u64 > read.bytes => return Err(self.too_short(from)),
                 Cut::Needs(more) => wanted = wanted.max(more as u64),
             }
         }
+    }
+
+    /// Records in a buffer that is not much larger than they are: they keep it for as long as a client takes to
+    /// read them.
+    fn fitted(&self, buffer: Buffer, found: Range<usize>) -> ColdRecords {
+        if 2 * size_for(found.len()) > buffer.memory() {
+            return ColdRecords::Read(Arc::new(buffer), found);
+        }
+        let mut small = self.buffers.get(found.len());
+        small[..found.len()].copy_from_slice(&buffer[found.clone()]);
+        ColdRecords::Read(Arc::new(small), 0..found.len())
     }
 
     /// See [`Segments::read_copy`](crate::reader::Segments::read_copy).

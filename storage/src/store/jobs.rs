@@ -125,14 +125,15 @@ impl<B: CommitBuffer> Store<B> {
             self.start(work, out);
         }
         self.plan_cycle();
-        self.plan_removals();
-        self.plan_truncations();
+        // Before what is deleted, which may be much; there is one at a time.
         if self.removals_out < REMOVALS_MAX
             && let Some(file) = self.wal.surplus_file()
         {
             let path = layout::wal_file(self.wal.generation(), self.shard, file);
             self.start(Work::RemoveWal { path, file }, Out::RemoveWal(file));
         }
+        self.plan_removals();
+        self.plan_truncations();
     }
 
     fn wants_wal_file(&mut self) -> Option<FileRequest> {

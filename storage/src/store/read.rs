@@ -1,7 +1,10 @@
 //! Reading: what serves an offset, decided without I/O.
 
 use super::{PartitionIx, Store};
+use crate::batch::HEADER_BYTES;
+use crate::buffers::size_for;
 use crate::checkpoint::SegmentState;
+use crate::disk::BLOCK;
 use crate::layout;
 use crate::partition::{OpenSegment, PartitionLog, TailRead};
 use crate::wal::writer::CommitBuffer;
@@ -37,6 +40,19 @@ pub struct ColdRead {
     pub start: Option<u64>,
     /// Truncations of the partition before the read was planned. The file may be another one after the next.
     pub cuts: u64,
+}
+
+impl ColdRead {
+    /// Bytes of memory that reading at most `max_bytes` of it takes, unless its first batch is larger.
+    #[must_use]
+    pub fn memory_for(&self, max_bytes: usize) -> usize {
+        if self.sealed {
+            return 0;
+        }
+        let written = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        // The blocks at both ends are read whole.
+        size_for(max_bytes.max(HEADER_BYTES).min(written) + BLOCK)
+    }
 }
 
 impl<B: CommitBuffer> Store<B> {
