@@ -294,7 +294,8 @@ impl Consensus {
     /// Whether the leader knows more of this folder than the folder does: raft-rs would panic.
     fn has_lost(&mut self, heartbeat: &Message, out: &mut Actions) -> bool {
         let last = self.raw.raft.raft_log.last_index();
-        if heartbeat.term < self.raw.raft.term || heartbeat.commit <= last {
+        let is_older = heartbeat.term < self.raw.raft.term;
+        if is_older || heartbeat.commit <= last || mutant::on(Mutant::RestoredAccepted) {
             return false;
         }
         let leader = node_of(heartbeat.from).unwrap_or(-1);

@@ -134,9 +134,9 @@ impl World {
         let at = if self.nodes[at].copy.is_some() { at } else { self.rng.pick(&with_copy) };
         let me = running(&mut self.nodes[at]).me;
         let count = self.nodes[at].copy.as_ref().map_or(0, |(_, count)| *count);
-        // A start counts one more: the copy's next count must be one that every peer has heard passed.
+        // A start counts one more: the copy's next count must be one that every voter has heard passed.
         let known = |other: &super::node::Process| other.machine.remembers(me);
-        let mut others = self.nodes.iter().filter(|node| node.id != me.node);
+        let mut others = self.nodes.iter().filter(|node| node.id != me.node && node.id < self.style.voters);
         let is_known =
             others.all(|node| node.process.as_ref().is_some_and(|process| known(process) > count + 1));
         if !is_known {
@@ -168,6 +168,13 @@ impl World {
         node.start_at_us = Some(self.now_us + 20_000);
         self.replaced = Some(at as i32);
         self.counts.note("disks replaced");
+        // The moment at which a vote that was forgotten would show.
+        if !self.is_calm
+            && self.rng.percent(50)
+            && let Some(leader) = self.leader()
+        {
+            self.crash(leader, Survives::Written);
+        }
     }
 
     fn hand_over(&mut self) {

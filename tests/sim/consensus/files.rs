@@ -10,8 +10,8 @@ use ringlog::machine::consensus::{
     Action, Consensus, Journal, Limits, Members, Peer, Persist, Profile, Settings,
 };
 use ringlog::machine::metadata::{Batch, Record};
-use ringlog_storage::disk::Disk;
-use std::io::ErrorKind;
+use ringlog_storage::disk::{Disk, Entry, File, Open, Shared};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -22,6 +22,65 @@ fn founding() -> Stored {
         Stored::founding(Members::founding(Uuid::from_u128(9), &[ME]), Bytes::from_static(b"image"));
     stored.count_up();
     stored
+}
+
+/// A disk that promises room and does not keep it, as a file system with quotas or thin volumes may.
+struct Unreserved(SimDisk);
+
+struct UnreservedFile(Arc<dyn File>);
+
+impl Disk for Unreserved {
+    fn open(&self, path: &str, how: Open) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(UnreservedFile(self.0.open(path, how)?)))
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
+        self.0.list(dir)
+    }
+    fn make_dirs(&self, dir: &str) -> io::Result<()> {
+        self.0.make_dirs(dir)
+    }
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        Disk::sync_dir(&self.0, dir)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove_file(&self, path: &str) -> io::Result<()> {
+        self.0.remove_file(path)
+    }
+    fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.remove_dir(dir)
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.0.free_bytes()
+    }
+}
+
+impl File for UnreservedFile {
+    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(position, buffer)
+    }
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(position, bytes)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn share(&self, len: u64) -> io::Result<Shared> {
+        self.0.share(len)
+    }
+    fn make_resident(&self, shared: &Shared, from: u64, to: u64) -> io::Result<()> {
+        self.0.make_resident(shared, from, to)
+    }
 }
 
 /// A single voter over real files, every write of which is done before the next.
@@ -49,7 +108,10 @@ impl Single {
             stored.count_up()
         }
         let hard = stored.hard_state();
-        let log = RaftLog::open(Arc::new(disk.clone()), &read, &stored, draw(seed)).expect("there is room");
+        let reserves = seed % 2 == 0;
+        let on: Arc<dyn Disk> =
+            if reserves { Arc::new(disk.clone()) } else { Arc::new(Unreserved(disk.clone())) };
+        let log = RaftLog::open(on, &read, &stored, draw(seed)).expect("there is room");
         let settings = Settings {
             me: ME,
             incarnation: seed,

@@ -36,7 +36,8 @@ impl World {
             }
             Action::Send { to, frame } => {
                 let (me, durable) = (process.me, process.durable);
-                self.promises.sends(me, &frame, &durable);
+                let is_member = process.machine.members().knows(me);
+                self.promises.sends(me, is_member, &frame, &durable);
                 self.trace.note("send", "", (frame.len() as u64) << 8 | at as u64);
                 self.net.send(now, me, to, &frame);
             }

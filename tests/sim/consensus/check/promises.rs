@@ -50,7 +50,7 @@ impl Promises {
         self.restored = Some(folder);
     }
 
-    pub fn sends(&mut self, from: Peer, frame: &Bytes, durable: &Durable) {
+    pub fn sends(&mut self, from: Peer, is_member: bool, frame: &Bytes, durable: &Durable) {
         let Some(peek) = peek(frame) else { return };
         assert_ne!(self.restored, Some(from), "a folder that was restored from an older copy takes part");
         if let Some(term) = peek.term {
@@ -62,6 +62,7 @@ impl Promises {
             );
         }
         if let Some(candidate) = peek.votes_for {
+            assert!(is_member, "{} votes on a folder that is no member's", from.node);
             let term = peek.term.expect("a vote names its term");
             let vote = *self.votes.entry((from, term)).or_insert(candidate);
             assert_eq!(vote, candidate, "{} votes twice in term {term}", from.node);
