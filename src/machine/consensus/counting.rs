@@ -53,6 +53,10 @@ impl Counting {
         matches!(self.stage, Stage::Inside | Stage::Outside)
     }
 
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.stage, Stage::Refused)
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.count
     }

@@ -25,6 +25,9 @@ pub struct SnapshotPoint {
 
 impl Consensus {
     fn refusal(&self) -> Option<Refusal> {
+        if !self.counting.takes_part() {
+            return Some(Refusal::NoPart);
+        }
         if !self.is_leader() {
             return Some(Refusal::NotLeader { leader: node_of(self.raw.raft.leader_id) });
         }
@@ -161,13 +164,14 @@ impl Consensus {
     }
 
     /// What a leader does besides Raft, at every tick: leave a joint configuration, and hand over where its disk is
-    /// full or does not answer.
+    /// full or does not answer, or where it is no voter any more (raft-rs' leader does not step down for that).
     pub(super) fn lead(&mut self, out: &mut Actions) {
         if self.refusal().is_some() {
             return;
         }
         let stalled_ms = self.gate.oldest_since_ms().map_or(0, |since| self.now_ms - since);
-        if !self.has_room || stalled_ms >= self.settings.timing.stall_ms {
+        let is_voter = self.members.is_voter(self.settings.me.node);
+        if !self.has_room || !is_voter || stalled_ms >= self.settings.timing.stall_ms {
             self.offer();
         } else if self.members.is_joint() && !self.raw.raft.has_pending_conf() {
             let (entry, folders) = entry_of(Step::LeaveJoint).expect("leaving is an entry");

@@ -127,9 +127,9 @@ fn step_of(members: &Members, facts: Facts, change: Change, standing: Standing) 
             }
         }
         (Change::Voter(peer) | Change::Learner(peer), Standing::Learner { same_folder: false }) => {
-            Step::RemoveLearner(peer.node)
+            remove(facts, peer.node)
         }
-        (Change::Remove(node), Standing::Learner { .. }) => Step::RemoveLearner(node),
+        (Change::Remove(node), Standing::Learner { .. }) => remove(facts, node),
         (Change::Voter(peer), Standing::Voter { same_folder: false }) => {
             demote(members, facts, peer.node, true)
         }
@@ -138,6 +138,11 @@ fn step_of(members: &Members, facts: Facts, change: Change, standing: Standing) 
         }
         (Change::Remove(node), Standing::Voter { .. }) => demote(members, facts, node, false),
     }
+}
+
+/// A leader may be a learner: it won its election before it knew of its own demotion.
+fn remove(facts: Facts, node: i32) -> Step {
+    if node == facts.leader { Step::HandOver } else { Step::RemoveLearner(node) }
 }
 
 fn demote(members: &Members, facts: Facts, node: i32, is_other_folder: bool) -> Step {
@@ -247,6 +252,13 @@ mod tests {
             joint.outgoing = [0, 1].into();
             assert_eq!(next_step(&joint, facts, change), Step::LeaveJoint, "{label}, joint");
         }
+    }
+
+    #[test]
+    fn a_leader_that_was_demoted_hands_over() {
+        let facts = Facts { leader: 3, ..FACTS };
+        assert_eq!(next_step(&members(), facts, Change::Remove(3)), Step::HandOver);
+        assert_eq!(next_step(&members(), facts, Change::Voter(peer(3, 5))), Step::HandOver);
     }
 
     #[test]

@@ -122,9 +122,10 @@ impl Consensus {
     /// one, is in the queue to be installed.
     ///
     /// # Panics
-    /// The settings are wrong: the caller checks them first.
+    /// Timing or limits are wrong: the caller checks them first.
     pub fn new(settings: Settings, stored: Stored, now_ms: u64, out: &mut Actions) -> Consensus {
         settings.timing.check().expect("the caller checks the timing");
+        settings.limits.check().expect("the caller checks the limits");
         let view = View::new(&stored);
         let applied = stored.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
         let members = stored.snapshot.as_ref().map(|snapshot| snapshot.members.clone()).unwrap_or_default();
@@ -334,12 +335,24 @@ impl Consensus {
             // What raft-rs refuses, it refuses on every node alike: the entry then changes nothing.
             if let Ok(state) = self.raw.apply_conf_change(&change) {
                 self.members.take_over(&state, &added);
+                let members = &self.members.directories;
+                self.spoke.retain(|node, _| members.contains_key(node));
+                self.leave_if_removed();
                 out.push(Action::Members(self.members.clone()));
             }
         }
         self.applied = index;
         self.raw.advance_apply_to(index);
         self.settle(out);
+    }
+
+    /// A node that won its election before it knew of its own removal: raft-rs would go on leading without a progress
+    /// of its own, and panic.
+    fn leave_if_removed(&mut self) {
+        if self.is_leader() && !self.members.directories.contains_key(&self.settings.me.node) {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, 0);
+        }
     }
 
     /// The node's role.

@@ -35,7 +35,10 @@ impl Consensus {
             out.push(Action::TakeSnapshot);
         }
         for (to, frame) in self.gate.release() {
-            out.push(Action::Send { to, frame });
+            // A folder that was refused has nothing more to say.
+            if !self.counting.is_refused() {
+                out.push(Action::Send { to, frame });
+            }
         }
     }
 

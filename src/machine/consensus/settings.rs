@@ -108,6 +108,32 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Checks every bound against the others.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn check(&self) -> Result<(), Vec<Wrong>> {
+        let mut wrong = Vec::new();
+        let least = [
+            ("messages in flight", self.messages_in_flight as u64, 1),
+            ("bytes of a proposal", self.proposal_bytes as u64, 1),
+            ("bytes of committed entries", self.committed_bytes, 1),
+            ("bytes of a chunk", self.chunk_bytes as u64, 1),
+            ("bytes of a snapshot", self.snapshot_bytes, self.chunk_bytes as u64),
+            ("bytes of uncommitted proposals", self.uncommitted_bytes, self.message_bytes),
+            ("bytes of uncommitted proposals", self.uncommitted_bytes, self.proposal_bytes as u64),
+            ("entries kept for late peers", self.late_entries, self.trailing_entries),
+        ];
+        for (what, value, least) in least {
+            if value < least {
+                wrong.push(format!("{value} {what} are less than {least}"));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+}
+
 /// All that a machine is told once.
 #[derive(Clone)]
 pub struct Settings {
@@ -196,6 +222,24 @@ mod tests {
         assert_eq!(Profile::named("moon"), None);
         let lan = Profile::Lan.timing();
         assert_eq!((lan.heartbeat_ms, lan.election_ms), (30, 300));
+    }
+
+    #[test]
+    fn limits_are_checked_against_each_other() {
+        let sound = Limits::default();
+        assert_eq!(sound.check(), Ok(()));
+        for wrong in [
+            Limits { messages_in_flight: 0, ..sound },
+            Limits { proposal_bytes: 0, ..sound },
+            Limits { proposal_bytes: 65 << 20, ..sound },
+            Limits { committed_bytes: 0, ..sound },
+            Limits { chunk_bytes: 0, ..sound },
+            Limits { snapshot_bytes: 1, ..sound },
+            Limits { uncommitted_bytes: 1, proposal_bytes: 1, ..sound },
+            Limits { late_entries: 1, ..sound },
+        ] {
+            assert_eq!(wrong.check().map_err(|said| said.len()), Err(1), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -224,6 +224,9 @@ fn proposals_are_bounded() {
     let mut lab = Lab::new(0, voters(1));
     let nothing = Bytes::new;
     let some = || Bytes::from_static(b"x");
+    assert_eq!(lab.machine.propose(some(), nothing(), &mut lab.out), Err(Refusal::NoPart));
+    lab.now_ms += TICK_MS;
+    lab.machine.tick(lab.now_ms, &mut lab.out);
     let refusal = lab.machine.propose(some(), nothing(), &mut lab.out);
     assert_eq!(refusal, Err(Refusal::NotLeader { leader: None }));
     lab.until(true, leads);
