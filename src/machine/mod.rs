@@ -4,6 +4,7 @@
 pub mod budget;
 pub mod config;
 pub mod connection;
+pub mod consensus;
 pub mod deadlines;
 pub mod error;
 pub mod fetch_session;
