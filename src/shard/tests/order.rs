@@ -43,7 +43,8 @@ fn run(seed: u64, undone: Option<Rule>) -> Happened {
     let shards = 2 + rng.below(3);
     let mut settings =
         vec![("group.initial.rebalance.delay.ms", "0"), ("auto.create.topics.enable", "false")];
-    let is_tight = rng.below(2) == 0;
+    // Every other seed has little memory and much to put there.
+    let is_tight = seed.is_multiple_of(2);
     let value_bytes_max = if is_tight {
         settings.extend([
             ("ringlog.budget.produce.bytes", "1048576"),
@@ -53,7 +54,7 @@ fn run(seed: u64, undone: Option<Rule>) -> Happened {
     } else {
         5000
     };
-    let requests = REQUESTS[rng.below(2)];
+    let requests = if is_tight { REQUESTS[1] } else { REQUESTS[rng.below(2)] };
     let lab = Lab::start(shards, &settings, Perturbation::seeded(seed, undone));
     let mut client = lab.client();
     TOPICS.iter().for_each(|(name, partitions, configs)| client.create_topic(name, *partitions, configs));
@@ -135,7 +136,9 @@ fn requests_take_effect_in_the_order_sent_whatever_overtakes_what() {
         all.forwarded += happened.forwarded;
         all.waited += happened.waited;
     }
-    assert!(all.paused > 0 && all.overtaken > 0 && all.forwarded > 0 && all.waited > 0);
+    assert!(all.paused > 0 && all.overtaken > 0, "nothing was perturbed");
+    assert!(all.forwarded > 0, "nothing was forwarded");
+    assert!(all.waited > 0, "no budget was filled");
 }
 
 /// A rule that is undone is found within a few seeds.
