@@ -8,4 +8,5 @@ pub mod error;
 pub mod fetch_session;
 pub mod group;
 pub mod metadata;
+pub mod peer;
 pub mod placement;
