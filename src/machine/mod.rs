@@ -10,5 +10,6 @@ pub mod error;
 pub mod fetch_session;
 pub mod group;
 pub mod metadata;
+pub mod peer;
 pub mod placement;
 pub mod unsynced;
