@@ -108,7 +108,7 @@ impl Single {
             stored.count_up()
         }
         let hard = stored.hard_state();
-        let reserves = seed % 2 == 0;
+        let reserves = seed.is_multiple_of(2);
         let on: Arc<dyn Disk> =
             if reserves { Arc::new(disk.clone()) } else { Arc::new(Unreserved(disk.clone())) };
         let log = RaftLog::open(on, &read, &stored, draw(seed)).expect("there is room");
