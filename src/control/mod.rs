@@ -3,6 +3,7 @@
 //! answered. Proposals that came meanwhile share the next write.
 
 pub mod metadata_log;
+pub mod raft_log;
 
 use crate::clock::wall_ms;
 use crate::machine::error::ErrorCode;

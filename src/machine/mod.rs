@@ -4,10 +4,12 @@
 pub mod budget;
 pub mod config;
 pub mod connection;
+pub mod consensus;
 pub mod deadlines;
 pub mod error;
 pub mod fetch_session;
 pub mod group;
 pub mod metadata;
+pub mod peer;
 pub mod placement;
 pub mod unsynced;

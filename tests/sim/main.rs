@@ -3,6 +3,7 @@
 //! `RINGLOG_SIM_SEEDS` says how many seeds to run, `RINGLOG_SIM_SEED` with which to start. A failure names its
 //! seed and the command that repeats it.
 
+mod consensus;
 mod counts;
 mod damage;
 mod damage_tests;

@@ -10,8 +10,14 @@ use super::licence;
 
 /// Packages of which the tree holds more than one version, each with who brings them.
 const TWICE: &[(&str, &str)] = &[
-    ("getrandom", "ahash (by way of glommio) is on 0.3; rand, tempfile and uuid are on 0.4"),
+    ("bitflags", "build time only: raft-proto's build script is on 1"),
+    (
+        "getrandom",
+        "ahash (by way of glommio) is on 0.3; rand, tempfile and uuid are on 0.4; raft's rand is on 0.2",
+    ),
     ("hashbrown", "indexmap is on 0.17, which has no raw entries; ours is 0.16"),
+    ("rand", "raft is on 0.8 (its draws are replaced by ours); proptest is newer"),
+    ("rand_core", "as rand"),
     ("spin", "flume (by way of glommio) is on 0.9; crc-fast is on 0.10"),
     ("syn", "build time only: half of the derive macros have not moved to 3 yet"),
 ];
